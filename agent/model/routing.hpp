@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where new connections of each service shall go: a Snapshot seen through a HealthView and the policy.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "model/health_view.hpp"
+#include "model/service.hpp"
+
+namespace mesh::model {
+
+/// Why an endpoint gets new connections or not. Order of precedence: draining, weight, probe.
+enum class Eligibility : std::uint8_t {
+  kEligible,
+  kPanic,           ///< Down by its probe, but used because too few are up.
+  kDraining,
+  kWeightZero,
+  kProbeDown,
+  kAwaitingCheck,   ///< require_initial_check, and no success yet.
+};
+std::string_view to_string(Eligibility value);
+
+struct Route {
+  std::uint32_t endpoint = 0;  ///< Index into service->endpoints.
+  std::uint16_t weight = 1;    ///< 1 to 65535.
+  bool operator==(const Route&) const = default;
+};
+
+struct ServiceRoute {
+  ServicePtr service;
+  ServiceHealthPtr health;               ///< What the decision was taken on; null: not probed.
+  std::vector<Route> routes;             ///< In endpoint order. Empty: connects are refused.
+  std::vector<Eligibility> eligibility;  ///< Parallel to service->endpoints.
+  bool panic = false;
+};
+
+using ServiceRoutePtr = std::shared_ptr<const ServiceRoute>;
+
+struct RoutingTable {
+  std::uint64_t generation = 0;
+  std::vector<ServiceRoutePtr> services;  ///< Sorted by frontend; an unchanged route keeps its pointer.
+};
+
+using RoutingTablePtr = std::shared_ptr<const RoutingTable>;
+
+}  // namespace mesh::model

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What the kernel programs and the agent share: keys, values, limits. The only place for shared structs; compiled as C
+ * for BPF and as C++ for the agent. No struct has hidden padding (checked at the end for C++).
+ *
+ * Addresses are 16 bytes in network order, IPv4 as v4-mapped. A field that ends in _be is in network order; every
+ * other number is in host order. Id 0 is never real: a zeroed element is an error that is counted and refused.
+ *
+ * Tables, in the order in which a connect() reads them:
+ *   control        ARRAY[1]  struct mesh_control           pass-through switch, read first
+ *   frontends      HASH      mesh_frontend_key -> u32      service_id; written only when a service appears or goes
+ *   services       ARRAY     service_id -> mesh_service    whose frontend it is: compared, so a recycled hash element
+ *                                                          can't lend a reader another service's id
+ *   service_state  ARRAY     service_id -> u64             generation << 32 | range_id: ONE aligned store flips a service
+ *   ranges         ARRAY     range_id -> mesh_range        immutable while a state may still name it
+ *   slots          ARRAY     arena of mesh_slot
+ *   backends       ARRAY     backend_id -> mesh_backend
+ * Counters: service_live, backend_live (mmapable arrays), reasons (per CPU).
+ * Per socket: owner (HASH by socket cookie), udp_peers (socket storage). Per client: affinity (HASH).
+ *
+ * Layout compatibility: structs only grow at their end, and then MESH_LAYOUT_MINOR grows. A loader moves the contents
+ * of maps between minors element by element (the common prefix is copied, the rest is zero), in both directions. Any
+ * other change raises MESH_LAYOUT_MAJOR, which a loader refuses to migrate.
+ */
+#ifndef MESH_ABI_H
+#define MESH_ABI_H
+
+#include <linux/types.h>
+
+#define MESH_LAYOUT_MAGIC 0x6d657368u /* "mesh" */
+#define MESH_LAYOUT_MAJOR 1
+#ifndef MESH_LAYOUT_MINOR /* the upgrade tests build a second layout */
+#define MESH_LAYOUT_MINOR 0
+#endif
+
+/* Limits of the format itself. Map sizes are configuration; see agent/datapath/tables.hpp. */
+#define MESH_RANGE_EMPTY 1u          /* the shared range with count 0: "no usable backend", refuse */
+#define MESH_UDP_PEERS 32u           /* services one unconnected UDP socket remembers a backend for */
+#define MESH_LIVE_SHARDS_MAX 8u      /* shards of service_live, to keep CPUs off one cache line */
+#define MESH_FOREVER 0xffffffffffffffffull /* in pass_until_ns */
+
+/* Values are stable: they are in pinned maps. */
+enum mesh_algorithm {
+  MESH_WEIGHTED_RANDOM = 1, /* alias table: count entries of two slots each */
+  MESH_ROUND_ROBIN = 2,     /* count slots in smooth weighted order, one shared cursor per service */
+  MESH_MAGLEV = 3,          /* count slots (a prime), indexed by the hash of the client key */
+  MESH_SOURCE_HASH = 4,     /* the slots of round robin, indexed by the hash of the client key */
+};
+
+enum mesh_hash_key {
+  MESH_KEY_NAMESPACE = 1,      /* network namespace cookie: a pod, or the host */
+  MESH_KEY_CGROUP = 2,         /* cgroup id of the calling task */
+  MESH_KEY_UID = 3,            /* effective user id of the calling task */
+  MESH_KEY_SOURCE_ADDRESS = 4, /* the address the socket is bound to; all unbound sockets share one key */
+};
+
+struct mesh_frontend_key {
+  __u8 addr[16];
+  __be16 port_be;
+  __u8 proto; /* IPPROTO_TCP or IPPROTO_UDP */
+  __u8 zero;
+};
+
+#define MESH_SERVICE_IN_USE 1u
+
+struct mesh_service {
+  struct mesh_frontend_key frontend;
+  __u32 flags;         /* MESH_SERVICE_* */
+  __u64 pass_until_ns; /* CLOCK_MONOTONIC; connects pass untouched until then. 0: not paused, MESH_FOREVER: for good */
+};
+
+struct mesh_range {
+  __u32 base;  /* first slot */
+  __u32 count; /* entries; a weighted random entry is two slots */
+  __u32 service_id;
+  __u32 seed;               /* of the hash of the client key */
+  __u32 affinity_timeout_s; /* 0: no session affinity */
+  __u8 algorithm;           /* enum mesh_algorithm */
+  __u8 hash_key;            /* enum mesh_hash_key, for maglev, source hash and affinity */
+  __u16 flags;              /* none yet */
+  __u64 reserved;
+};
+
+/*
+ * Weighted random: entry i is slots base + 2i and base + 2i + 1. The first holds {backend_id, service_id}, the second
+ * {alias backend_id, threshold}: draw a 32-bit number; below the threshold takes the first, else the alias. A threshold
+ * of 0xffffffff always takes the first. The other algorithms: slot base + i holds {backend_id, service_id}.
+ */
+struct mesh_slot {
+  __u32 backend_id;
+  __u32 tag; /* service_id, or the threshold in the second slot of a weighted random entry */
+};
+
+#define MESH_BACKEND_USABLE 1u /* may get new connections: affinity and UDP peers look at it, tables need not */
+
+struct mesh_backend {
+  __u8 addr[16];
+  __be16 port_be;
+  __u16 weight; /* as configured; for dumps, not for the choice */
+  __u32 service_id;
+  __u32 generation; /* grows each time the id gets a new identity */
+  __u32 flags;      /* MESH_BACKEND_* */
+};
+
+/* One cache line each; written by BPF, read by the agent through mmap. */
+struct mesh_backend_live {
+  __u64 opened; /* times this backend was chosen and taken */
+  __u64 reserved[7];
+};
+
+struct mesh_service_live { /* index: service_id * shards + (cpu & (shards - 1)) */
+  __u64 cursor;            /* round robin; shard 0 only */
+  __u64 connects;          /* TCP and UDP connect() sent to a backend */
+  __u64 datagrams;         /* unconnected UDP sends sent to a backend */
+  __u64 refused;           /* refused for whatever reason; the reason is in `reasons` */
+  __u64 refused_no_backend;
+  __u64 passed;      /* let through because the service is paused */
+  __u64 affinity_hits;
+  __u64 reserved;
+};
+
+struct mesh_owner { /* key: u64 socket cookie */
+  __u64 cookie;     /* again: a reader of a recycled element sees that it is not its own */
+  __u64 start_ns;   /* CLOCK_MONOTONIC of connect() */
+  __u32 service_id;
+  __u32 backend_id;
+  __u32 backend_generation;
+  __be16 frontend_port_be;
+  __be16 backend_port_be;
+  __u8 frontend_addr[16]; /* what the application asked for */
+  __u8 backend_addr[16];  /* where it went */
+  __u64 netns_cookie;
+  __u64 cgroup_id;
+  __u32 pid; /* thread group id of the caller */
+  __u8 proto;
+  __u8 flags;
+  __u16 reserved;
+};
+
+struct mesh_affinity_key {
+  __u64 client; /* value of the service's hash key */
+  __u32 service_id;
+  __u32 zero;
+};
+
+struct mesh_affinity {
+  __u64 last_used_ns; /* CLOCK_MONOTONIC */
+  __u64 backend;      /* generation << 32 | backend_id: one aligned store */
+};
+
+struct mesh_udp_peer {
+  __u32 service_id; /* 0: free */
+  __u32 backend_id;
+  __u32 backend_generation;
+  __u32 previous_id; /* backend before the last change, so that its late replies still translate */
+  __u32 previous_generation;
+  __u32 reserved;
+};
+
+struct mesh_udp_peers { /* socket storage of a UDP socket that sent to at least one service without connect() */
+  struct mesh_udp_peer peers[MESH_UDP_PEERS];
+  __u32 next; /* the slot that is replaced next when all are taken; the loss is counted */
+  __u32 reserved;
+};
+
+struct mesh_control {
+  __u32 magic;
+  __u16 layout_major;
+  __u16 layout_minor;
+  __u64 pass_until_ns;    /* pass-through switch; as in mesh_service */
+  __u64 exempt_cgroup_id; /* the agent's own leaf cgroup: never redirected. 0: none */
+  __u64 generation;       /* of the last plan that was applied whole */
+  __u64 applied_wall_ns;  /* when; CLOCK_REALTIME */
+  __u64 agent_start_wall_ns;
+  __u32 agent_pid; /* of the last agent that held these maps, in its own pid namespace */
+  __u32 reserved;
+  char holder[96];  /* bpffs directory these maps are pinned in, zero-terminated */
+  char version[32]; /* of that agent, zero-terminated */
+};
+
+#ifdef __cplusplus
+#include <type_traits>
+#define MESH_NO_PADDING(type) static_assert(std::has_unique_object_representations_v<type>, #type " has hidden padding")
+MESH_NO_PADDING(mesh_frontend_key);
+MESH_NO_PADDING(mesh_service);
+MESH_NO_PADDING(mesh_range);
+MESH_NO_PADDING(mesh_slot);
+MESH_NO_PADDING(mesh_backend);
+MESH_NO_PADDING(mesh_backend_live);
+MESH_NO_PADDING(mesh_service_live);
+MESH_NO_PADDING(mesh_owner);
+MESH_NO_PADDING(mesh_affinity_key);
+MESH_NO_PADDING(mesh_affinity);
+MESH_NO_PADDING(mesh_udp_peer);
+MESH_NO_PADDING(mesh_udp_peers);
+MESH_NO_PADDING(mesh_control);
+#undef MESH_NO_PADDING
+static_assert(sizeof(mesh_frontend_key) == 20 && sizeof(mesh_service) == 32 && sizeof(mesh_range) == 32);
+static_assert(sizeof(mesh_slot) == 8 && sizeof(mesh_backend) == 32);
+static_assert(sizeof(mesh_backend_live) == 64 && sizeof(mesh_service_live) == 64);
+#endif
+
+#endif /* MESH_ABI_H */

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# Helpers that give every target the same warnings, sanitizers and include root.
+
+set(MESH_WARNINGS -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor
+    -Wold-style-cast -Woverloaded-virtual -Wno-missing-field-initializers -Wno-gnu-statement-expression-from-macro-expansion)
+if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  list(REMOVE_ITEM MESH_WARNINGS -Wno-gnu-statement-expression-from-macro-expansion)
+endif()
+
+if(MESH_SANITIZE STREQUAL "address+undefined")
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+elseif(MESH_SANITIZE STREQUAL "thread")
+  add_compile_options(-fsanitize=thread)
+  add_link_options(-fsanitize=thread)
+endif()
+if(MESH_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+add_compile_options(-ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  add_link_options(-fuse-ld=lld-19)
+endif()
+
+# mesh_library(name [LINK targets...]): a static library of all .cpp files of the current folder.
+function(mesh_library name)
+  cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  add_library(${name} STATIC ${sources})
+  target_compile_options(${name} PRIVATE ${MESH_WARNINGS})
+  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/agent)
+  target_include_directories(${name} SYSTEM PUBLIC ${CMAKE_SOURCE_DIR}/bpf/include)
+  target_link_libraries(${name} PUBLIC ${arg_LINK})
+endfunction()
+
+# mesh_executable(name SOURCES files... [LINK targets...])
+function(mesh_executable name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_compile_options(${name} PRIVATE ${MESH_WARNINGS})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/agent ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${arg_LINK})
+endfunction()
