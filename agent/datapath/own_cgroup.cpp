@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "datapath/own_cgroup.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <sstream>
+
+#include "base/fd.hpp"
+
+namespace mesh::datapath {
+namespace {
+
+constexpr std::size_t kProcFileMax = 1 << 20;
+
+/// "/path" of the "0::/path" line of /proc/self/cgroup.
+base::Result<std::string> current_cgroup() {
+  const std::string text = MESH_TRY(base::read_file("/proc/self/cgroup", kProcFileMax));
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("0::")) return line.substr(3);
+  }
+  return base::fail(base::ErrorKind::kUnsupported, "find the agent's cgroup: /proc/self/cgroup has no cgroup2 entry",
+                    "mount cgroup2: mount -t cgroup2 none /sys/fs/cgroup/unified");
+}
+
+}  // namespace
+
+base::Result<std::string> find_cgroup2_mount() {
+  const std::string text = MESH_TRY(base::read_file("/proc/self/mounts", kProcFileMax));
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream fields(line);
+    std::string device, folder, type;
+    fields >> device >> folder >> type;
+    if (type == "cgroup2") return folder;
+  }
+  return base::fail(base::ErrorKind::kUnsupported, "find the cgroup2 mount: /proc/self/mounts has none",
+                    "mount it: mount -t cgroup2 none /sys/fs/cgroup, or set agent.cgroup_root");
+}
+
+base::Result<std::uint64_t> cgroup_id(const std::string& folder) {
+  struct stat status{};
+  if (::stat(folder.c_str(), &status) != 0) return base::fail_errno(errno, "look up cgroup " + folder);
+  return status.st_ino;
+}
+
+base::Result<OwnCgroup> join_own_cgroup(const std::string& cgroup_root, const std::string& wanted) {
+  OwnCgroup own;
+  own.path = wanted;
+  if (own.path.empty()) {
+    const std::string current = MESH_TRY(current_cgroup());
+    // A process that is in the leaf already (restarted by a supervisor that shares it) stays there.
+    if (current == "/") {
+      own.path = "/meshd.agent";
+    } else {
+      own.path = current.ends_with("/agent") ? current : current + "/agent";
+    }
+  }
+  const std::string folder = cgroup_root + own.path;
+  if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) {
+    return base::fail_errno(errno, "make the agent's own cgroup " + folder,
+                            "give the unit Delegate=yes, or set agent.exempt_cgroup to a cgroup the agent may make");
+  }
+  const base::Fd procs(::open((folder + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+  if (!procs.valid() || ::write(procs.get(), "0", 1) != 1) {
+    return base::fail_errno(errno, "join the agent's own cgroup " + folder,
+                            "it must be a leaf without controllers enabled below it; see agent.exempt_cgroup");
+  }
+  own.id = MESH_TRY(cgroup_id(folder));
+  return own;
+}
+
+}  // namespace mesh::datapath
