@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// What changes the agent (pause, reload, detach, log level), and what works without one (check, config, estimate).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/codec.hpp"
+#include "api/common.hpp"
+
+namespace mesh::api {
+
+inline constexpr std::uint64_t kPauseMaxSeconds = 7 * 24 * 3600;
+
+/// POST /v1/pause: connects pass untouched until the time is over, agent alive or dead. /v1/resume ignores `seconds`.
+struct PauseRequest {
+  static constexpr std::string_view kKind = "PauseRequest";
+  std::string service;          ///< NAME, NAME:PORT or ADDR:PORT; empty: the whole mesh
+  std::uint64_t seconds = 600;  ///< 1 to kPauseMaxSeconds
+  static void fields(auto& self, auto& visit) {
+    visit("service", self.service);
+    visit("seconds", self.seconds);
+  }
+};
+
+struct PauseItem {
+  std::string target;  ///< "mesh", or "orders 240.64.0.10:80/tcp"
+  std::string until;   ///< a time; empty: not paused (any more)
+  static void fields(auto& self, auto& visit) {
+    visit("target", self.target);
+    visit("until", self.until);
+  }
+};
+
+struct PauseView {
+  static constexpr std::string_view kKind = "Pause";
+  std::vector<PauseItem> items;
+  static void fields(auto& self, auto& visit) { visit("items", self.items); }
+};
+
+/// POST /v1/reload. Refused configuration is not an error of the call: `ok` is false and `errors` says why.
+struct ReloadView {
+  static constexpr std::string_view kKind = "Reload";
+  bool ok = false;
+  std::vector<DiagnosticView> errors;
+  std::vector<std::string> needs_restart;
+  std::uint64_t services = 0;
+  std::uint64_t endpoints = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("ok", self.ok);
+    visit("errors", self.errors);
+    visit("needs_restart", self.needs_restart);
+    visit("services", self.services);
+    visit("endpoints", self.endpoints);
+  }
+};
+
+/// POST /v1/detach, `meshd detach --json`.
+struct DetachView {
+  static constexpr std::string_view kKind = "Detach";
+  std::vector<std::string> removed;  ///< links and pins
+  std::vector<std::string> kept;     ///< not ours, or could not be removed, with the reason
+  static void fields(auto& self, auto& visit) {
+    visit("removed", self.removed);
+    visit("kept", self.kept);
+  }
+};
+
+/// GET and POST /v1/log
+struct LogView {
+  static constexpr std::string_view kKind = "Log";
+  std::string level;  ///< "debug", "info", "warn", "error"
+  static void fields(auto& self, auto& visit) { visit("level", self.level); }
+};
+
+/// GET /v1/config: what is in force.
+struct ConfigView {
+  static constexpr std::string_view kKind = "Config";
+  std::string path;
+  std::vector<std::string> files;  ///< that were read
+  Json effective;                  ///< the whole configuration with defaults filled in, secrets left out
+  static void fields(auto& self, auto& visit) {
+    visit("path", self.path);
+    visit("files", self.files);
+    visit("effective", self.effective);
+  }
+};
+
+/// `meshd --check-config FILE --json`
+struct ValidateView {
+  static constexpr std::string_view kKind = "Validate";
+  bool ok = false;
+  std::string path;
+  std::vector<DiagnosticView> errors;
+  std::uint64_t services = 0;
+  std::uint64_t endpoints = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("ok", self.ok);
+    visit("path", self.path);
+    visit("errors", self.errors);
+    visit("services", self.services);
+    visit("endpoints", self.endpoints);
+  }
+};
+
+/// `meshd check --json`: requirements, one line each.
+struct CheckItem {
+  std::string group;  ///< "kernel", "cgroup", "bpf", "io", "limits", "neighbours", "self-test"
+  std::string name;
+  std::string state;  ///< "ok", "warn", "fail", "skip"
+  std::string detail;
+  std::string remedy;  ///< for warn and fail
+  static void fields(auto& self, auto& visit) {
+    visit("group", self.group);
+    visit("name", self.name);
+    visit("state", self.state);
+    visit("detail", self.detail);
+    visit("remedy", self.remedy);
+  }
+};
+
+struct CheckReport {
+  static constexpr std::string_view kKind = "Check";
+  std::vector<CheckItem> items;
+  static void fields(auto& self, auto& visit) { visit("items", self.items); }
+};
+
+/// `meshd estimate --services N --endpoints M --json`: what a scale costs.
+struct EstimateTable {
+  std::string table;
+  std::string setting;       ///< "agent.limits.slots"
+  std::uint64_t needed = 0;  ///< elements
+  std::uint64_t size = 0;    ///< elements that the map would have
+  std::uint64_t bytes = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("table", self.table);
+    visit("setting", self.setting);
+    visit("needed", self.needed);
+    visit("size", self.size);
+    visit("bytes", self.bytes);
+  }
+};
+
+struct EstimateView {
+  static constexpr std::string_view kKind = "Estimate";
+  std::uint64_t services = 0;
+  std::uint64_t endpoints = 0;  ///< per service
+  std::vector<EstimateTable> tables;
+  std::uint64_t kernel_bytes = 0;
+  std::uint64_t agent_bytes = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("services", self.services);
+    visit("endpoints", self.endpoints);
+    visit("tables", self.tables);
+    visit("kernel_bytes", self.kernel_bytes);
+    visit("agent_bytes", self.agent_bytes);
+  }
+};
+
+}  // namespace mesh::api

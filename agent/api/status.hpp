@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// GET /v1/status: one document that says whether connects are really balanced, and what proves it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/common.hpp"
+
+namespace mesh::api {
+
+/// Something that makes the agent degraded (severity "degraded") or that people should know ("notice").
+struct Condition {
+  std::string name;  ///< stable, snake_case: "hook_not_effective", "source_stale", "config_invalid", "map_full", ...
+  std::string severity;
+  std::string message;
+  std::string remedy;
+  static void fields(auto& self, auto& visit) {
+    visit("name", self.name);
+    visit("severity", self.severity);
+    visit("message", self.message);
+    visit("remedy", self.remedy);
+  }
+};
+
+/// One program on one hook of one attached cgroup.
+struct HookView {
+  std::string cgroup;            ///< path below the cgroup2 mount: "/system.slice/shop.service"
+  std::string hook;              ///< "connect4"
+  std::uint32_t program_id = 0;  ///< 0: not attached
+  std::optional<double> age_s;   ///< since the program was loaded
+  bool attached = false;
+  std::optional<bool> effective;  ///< proven by the canary or by the kernel's list of effective programs; null: unknown
+  std::string detail;
+  static void fields(auto& self, auto& visit) {
+    visit("cgroup", self.cgroup);
+    visit("hook", self.hook);
+    visit("program_id", self.program_id);
+    visit("age_s", self.age_s);
+    visit("attached", self.attached);
+    visit("effective", self.effective);
+    visit("detail", self.detail);
+  }
+};
+
+/// The last connect that the canary made from a leaf under an attached cgroup.
+struct CanaryView {
+  std::string cgroup;
+  std::string path;    ///< "tcp4", "tcp6", "udp4", "udp6"
+  std::string result;  ///< "ok", "failed", "unknown" (not run yet), "skipped" (no such address family)
+  std::string detail;
+  std::optional<double> checked_ago_s;
+  static void fields(auto& self, auto& visit) {
+    visit("cgroup", self.cgroup);
+    visit("path", self.path);
+    visit("result", self.result);
+    visit("detail", self.detail);
+    visit("checked_ago_s", self.checked_ago_s);
+  }
+};
+
+/// One kernel table; `used` is counted, not estimated.
+struct MapFill {
+  std::string name;
+  std::uint64_t used = 0;
+  std::uint64_t size = 0;
+  std::uint64_t bytes = 0;  ///< kernel memory
+  static void fields(auto& self, auto& visit) {
+    visit("name", self.name);
+    visit("used", self.used);
+    visit("size", self.size);
+    visit("bytes", self.bytes);
+  }
+};
+
+struct ApplyView {
+  std::uint64_t generation_desired = 0;
+  std::uint64_t generation_kernel = 0;
+  std::string last_apply_at;  ///< empty: never
+  std::optional<double> last_apply_ago_s;
+  double last_apply_duration_s = 0;
+  std::uint64_t applies = 0;
+  std::uint64_t failures = 0;
+  std::string error;              ///< of the last failed apply, while it stands
+  std::uint64_t drift_found = 0;  ///< differences that anti-entropy found since start
+  static void fields(auto& self, auto& visit) {
+    visit("generation_desired", self.generation_desired);
+    visit("generation_kernel", self.generation_kernel);
+    visit("last_apply_at", self.last_apply_at);
+    visit("last_apply_ago_s", self.last_apply_ago_s);
+    visit("last_apply_duration_s", self.last_apply_duration_s);
+    visit("applies", self.applies);
+    visit("failures", self.failures);
+    visit("error", self.error);
+    visit("drift_found", self.drift_found);
+  }
+};
+
+struct SourceView {
+  std::string name;
+  std::string state;  ///< "connecting", "synced", "stale", "failed"
+  std::string synced_at;
+  std::optional<double> synced_ago_s;
+  std::uint64_t updates = 0;
+  std::uint64_t errors = 0;
+  std::uint64_t services = 0;
+  std::uint64_t endpoints = 0;
+  std::string error;
+  std::string remedy;
+  static void fields(auto& self, auto& visit) {
+    visit("name", self.name);
+    visit("state", self.state);
+    visit("synced_at", self.synced_at);
+    visit("synced_ago_s", self.synced_ago_s);
+    visit("updates", self.updates);
+    visit("errors", self.errors);
+    visit("services", self.services);
+    visit("endpoints", self.endpoints);
+    visit("error", self.error);
+    visit("remedy", self.remedy);
+  }
+};
+
+struct ConflictView {
+  std::string frontend;
+  std::string winner;
+  std::string loser;
+  static void fields(auto& self, auto& visit) {
+    visit("frontend", self.frontend);
+    visit("winner", self.winner);
+    visit("loser", self.loser);
+  }
+};
+
+struct ProbesView {
+  std::uint64_t endpoints = 0;  ///< that are probed
+  std::uint64_t up = 0;
+  std::uint64_t down = 0;
+  std::uint64_t unknown = 0;
+  double per_second = 0;  ///< started, over the last seconds
+  std::uint64_t budget_per_second = 0;
+  std::uint64_t delayed = 0;  ///< put off because of the budget, since start
+  std::uint64_t services_in_panic = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("endpoints", self.endpoints);
+    visit("up", self.up);
+    visit("down", self.down);
+    visit("unknown", self.unknown);
+    visit("per_second", self.per_second);
+    visit("budget_per_second", self.budget_per_second);
+    visit("delayed", self.delayed);
+    visit("services_in_panic", self.services_in_panic);
+  }
+};
+
+struct ConfigState {
+  std::string path;
+  bool last_reload_ok = true;
+  std::string last_reload_at;
+  std::string loaded_at;  ///< of what is in force; from the last good snapshot if `from_state` is set
+  bool from_state = false;
+  std::vector<DiagnosticView> errors;      ///< why the last reload was refused
+  std::vector<std::string> needs_restart;  ///< changed keys that wait for the next start
+  static void fields(auto& self, auto& visit) {
+    visit("path", self.path);
+    visit("last_reload_ok", self.last_reload_ok);
+    visit("last_reload_at", self.last_reload_at);
+    visit("loaded_at", self.loaded_at);
+    visit("from_state", self.from_state);
+    visit("errors", self.errors);
+    visit("needs_restart", self.needs_restart);
+  }
+};
+
+struct LoopView {
+  std::string kind;    ///< "io_uring" or "epoll"
+  std::string reason;  ///< why this one
+  double longest_step_s = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("kind", self.kind);
+    visit("reason", self.reason);
+    visit("longest_step_s", self.longest_step_s);
+  }
+};
+
+struct Status {
+  static constexpr std::string_view kKind = "Status";
+  std::string state;  ///< "healthy", "degraded", "starting", "stopping"; "agent_down" when read from the pins
+  std::vector<Condition> conditions;
+  std::string version;
+  std::int64_t pid = 0;
+  std::string started_at;
+  std::optional<double> uptime_s;
+  std::string mode;        ///< "active" or "pass_through"
+  std::string pass_until;  ///< when pass_through ends by itself; empty: never, or not paused
+  std::string bpffs;
+  std::uint64_t services = 0;
+  std::uint64_t endpoints = 0;
+  std::vector<HookView> hooks;
+  std::vector<CanaryView> canary;
+  std::vector<MapFill> maps;
+  ApplyView apply;
+  std::vector<SourceView> sources;
+  std::vector<ConflictView> conflicts;
+  ProbesView probes;
+  ConfigState config;
+  LoopView loop;
+  std::uint64_t memory_resident_bytes = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("state", self.state);
+    visit("conditions", self.conditions);
+    visit("version", self.version);
+    visit("pid", self.pid);
+    visit("started_at", self.started_at);
+    visit("uptime_s", self.uptime_s);
+    visit("mode", self.mode);
+    visit("pass_until", self.pass_until);
+    visit("bpffs", self.bpffs);
+    visit("services", self.services);
+    visit("endpoints", self.endpoints);
+    visit("hooks", self.hooks);
+    visit("canary", self.canary);
+    visit("maps", self.maps);
+    visit("apply", self.apply);
+    visit("sources", self.sources);
+    visit("conflicts", self.conflicts);
+    visit("probes", self.probes);
+    visit("config", self.config);
+    visit("loop", self.loop);
+    visit("memory_resident_bytes", self.memory_resident_bytes);
+  }
+};
+
+/// GET /v1/sources
+struct SourceList {
+  static constexpr std::string_view kKind = "SourceList";
+  std::vector<SourceView> items;
+  std::vector<ConflictView> conflicts;
+  static void fields(auto& self, auto& visit) {
+    visit("items", self.items);
+    visit("conflicts", self.conflicts);
+  }
+};
+
+/// GET /readyz?verbose: one line per condition for readiness.
+struct ReadyCheck {
+  std::string name;
+  bool ok = false;
+  std::string detail;
+  static void fields(auto& self, auto& visit) {
+    visit("name", self.name);
+    visit("ok", self.ok);
+    visit("detail", self.detail);
+  }
+};
+
+struct ReadyView {
+  static constexpr std::string_view kKind = "Ready";
+  bool ready = false;
+  std::vector<ReadyCheck> checks;
+  static void fields(auto& self, auto& visit) {
+    visit("ready", self.ready);
+    visit("checks", self.checks);
+  }
+};
+
+}  // namespace mesh::api
