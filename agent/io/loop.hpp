@@ -2,6 +2,9 @@
 // A completion loop: one thread, operations that complete once, timers. Two implementations: io_uring (uring_loop) and
 // epoll (epoll_loop, where io_uring is blocked, and under TSan). State machines own their Operations, so starting one
 // allocates nothing.
+//
+// A loop belongs to the thread that calls run(). Before run() another thread may start operations and arm timers (they
+// wait for run(), at most `entries` operations); from then on only post() and take_longest_step() are for everybody.
 #pragma once
 
 #include <sys/socket.h>
@@ -20,7 +23,8 @@
 namespace mesh::io {
 
 /// One operation in flight. Its owner keeps it, and the memory it points to, alive and in place until complete() was
-/// called, exactly once, from the loop's thread, never from inside the call that started it.
+/// called, exactly once, from the loop's thread, never from inside the call that started it. When run() returns,
+/// whatever is still in flight is abandoned: its memory is no longer touched and complete() will not be called.
 class Operation {
  public:
   Operation() = default;
@@ -32,7 +36,6 @@ class Operation {
   ~Operation() = default;
 
  private:
-  friend class Loop;
   friend class UringLoop;
   friend class EpollLoop;
   friend class FakeLoop;
@@ -40,7 +43,7 @@ class Operation {
   virtual void complete(std::int32_t result) = 0;
 
   bool in_flight_ = false;
-  // For the epoll implementation, which has to remember what to do when the descriptor is ready.
+  // For the epoll and the fake implementation, which have to remember what to do when the descriptor is ready.
   int fd_ = -1;
   std::uint8_t code_ = 0;
   void* data_ = nullptr;
@@ -72,7 +75,6 @@ class Timer {
   ~Timer();
 
  private:
-  friend class Loop;
   friend class TimerHeap;
   virtual void expire(base::TimePoint now) = 0;
   static constexpr std::size_t kNotArmed = ~std::size_t{0};
@@ -95,12 +97,14 @@ class Loop {
  public:
   virtual ~Loop() = default;
 
-  /// Descriptors are non-blocking sockets or pipes unless said otherwise. One operation of each kind per descriptor.
+  /// Descriptors are non-blocking sockets unless said otherwise. At a time one of {accept, receive}, one of
+  /// {connect, send} and one poll per descriptor.
   virtual void accept(int listen_fd, Operation& operation) = 0;  ///< result: a new non-blocking, close-on-exec fd
   /// `address` must stay valid until completion. result: 0 or -errno
   virtual void connect(int fd, const sockaddr* address, socklen_t length, Operation& operation) = 0;
-  virtual void receive(int fd, std::span<std::byte> buffer, Operation& operation) = 0;   ///< result: bytes, 0 at end
-  virtual void send(int fd, std::span<const std::byte> buffer, Operation& operation) = 0;  ///< result: bytes; no SIGPIPE
+  virtual void receive(int fd, std::span<std::byte> buffer, Operation& operation) = 0;  ///< result: bytes, 0 at end
+  virtual void send(int fd, std::span<const std::byte> buffer,
+                    Operation& operation) = 0;                        ///< result: bytes; no SIGPIPE
   virtual void poll(int fd, short events, Operation& operation) = 0;  ///< any pollable fd; result: revents
   /// Closes when convenient. No operation may be in flight on it.
   virtual void close(int fd) = 0;
@@ -113,12 +117,12 @@ class Loop {
   /// Runs `work` on the loop's thread soon. The one call that is safe from any thread.
   virtual void post(std::move_only_function<void()> work) = 0;
 
-  virtual void run() = 0;   ///< Until stop().
+  virtual void run() = 0;   ///< Until stop(). Once in a loop's life.
   virtual void stop() = 0;  ///< From the loop's thread (or via post).
 
-  [[nodiscard]] virtual base::TimePoint now() const = 0;  ///< Of the current step.
+  [[nodiscard]] virtual base::TimePoint now() const = 0;    ///< Of the current step.
   [[nodiscard]] virtual std::string_view name() const = 0;  ///< "io_uring" or "epoll"
-  /// The longest single step (all completions of one wake-up) since the last call; for the metric.
+  /// The longest single step (all that one wake-up brought) since the last call; for the metric. From any thread.
   virtual base::Duration take_longest_step() = 0;
 };
 
