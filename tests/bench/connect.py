@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""connect and transfer: what it costs an application to reach a backend through meshd, beside the other ways.
+
+All targets run interleaved in one go (connect_bench.cpp says how and why). Modes:
+  connect   socket, connect, close with reset, while nobody accepts: what the hook adds to the call itself
+  exchange  connect, one byte there and back, close, everything on one CPU: what all parties cost together
+  request   64 bytes there and back on one connection, on one CPU
+  bulk      64 KiB writes, client and server on one CPU each
+"""
+import json
+import os
+import subprocess
+
+import machine
+import peers
+from lab import Agent, BenchError, Lab, find_binary
+from results import result
+
+VIP = "240.64.0.10:80"
+VIP_AFFINITY = "240.64.0.11:80"
+
+
+def services():
+    endpoints = [{"address": address} for address in peers.BACKENDS]
+    return [{"name": "orders", "address": VIP, "endpoints": endpoints},
+            {"name": "carts", "address": VIP_AFFINITY, "affinity_timeout": "1h", "endpoints": endpoints}]
+
+
+def _cpus():
+    """(client, server): the two first CPUs we may use, or the only one twice."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[0], allowed[-1] if len(allowed) == 1 else allowed[1]
+
+
+def _run(mode, targets, servers, rounds, block, client_cpu, server_cpu):
+    command = [find_binary("connect_bench"), "--mode", mode, "--rounds", rounds, "--block", block,
+               "--client-cpu", client_cpu, "--server-cpu", server_cpu]
+    for target in targets:
+        command += ["--target", ",".join(f"{key}={value}" for key, value in target.items())]
+    for server in servers:
+        command += ["--server", ",".join(f"{key}={value}" for key, value in server.items())]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode not in (0, 1) or not done.stdout.strip():
+        raise BenchError(f"connect_bench: exit {done.returncode}: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def _measure(mode, with_peers, rounds, block):
+    """One interleaved run; {name: target report}, conclusive, idle."""
+    client_cpu, other_cpu = _cpus()
+    # Where proxies do work for the client, all share a CPU: the time of a block is then the work of all of them.
+    server_cpu = other_cpu if mode in ("connect", "bulk") else client_cpu
+    with Lab() as lab:
+        netns = lab.netns("plain")
+        backends = "+".join(peers.BACKENDS)
+        plain, attached = lab.cgroup("plain"), lab.cgroup("app")
+        servers = [{"at": backends, "netns": netns}]
+        direct = {"to": backends, "netns": netns, "cgroup": plain}
+        mesh = {"netns": netns, "cgroup": attached, "baseline": "direct"}
+        targets = [{"name": "direct", **direct}, {"name": "control", "baseline": "direct", **direct},
+                   {"name": "meshd", "to": VIP, **mesh}]
+        if mode == "connect":
+            targets += [
+                {"name": "direct and getpeername", "getpeername": 1, **direct},
+                {"name": "meshd with affinity and getpeername", "to": VIP_AFFINITY, "getpeername": 1, **mesh,
+                 "baseline": "direct and getpeername"},
+                {"name": "no service in an attached cgroup", "to": backends, **mesh}]
+        if with_peers:
+            nat = lab.netns("nat")
+            vip = peers.kube_proxy_nft(lab, nat)
+            servers.append({"at": backends, "netns": nat})
+            targets.append({"name": "nftables DNAT as kube-proxy", "to": vip, "netns": nat, "cgroup": plain,
+                            "baseline": "direct"})
+            settle = {"settle_ms": 5} if mode == "connect" else {}
+            for name, start in (("HAProxy TCP", peers.haproxy), ("nginx stream", peers.nginx)):
+                at = start(lab, netns, server_cpu)
+                targets.append({"name": name, "to": at, "netns": netns, "cgroup": plain, "baseline": "direct", **settle})
+            peers.wait_listening(lab, netns, peers.HAPROXY_AT, peers.NGINX_AT)
+        Agent(lab, {"services": services()}).start(cpu=other_cpu)
+        machine.require_stats_off()
+        with machine.Watch() as watch:
+            report = _run(mode, targets, servers, rounds, block, client_cpu, server_cpu)
+        machine.require_stats_off()
+    return report, watch.idle
+
+
+def _entries(bench, report, idle, goals, title):
+    found = {target["name"]: target for target in report["targets"]}
+    control = found["control"]
+    note = "" if report["conclusive"] else (
+        f"INCONCLUSIVE: direct against direct was {control['ratio_low']:.3f} - {control['ratio_high']:.3f}")
+    yield result(bench, f"{title}, direct", found["direct"]["median_ns"] / 1000, "us", idle=idle)
+    for name, target in found.items():
+        if target["failed"]:
+            yield result(bench, f"{title}, {name}", None, "ratio", target["baseline"], goals.get(name, ""), idle,
+                         note=f"{target['failed']} failed, errno {target['last_errno']}", met=False)
+        elif target["baseline"] != name:
+            yield result(bench, f"{title}, {name}", target["ratio"], "ratio", target["baseline"],
+                         goals.get(name, ""), idle, target["ratio_low"], target["ratio_high"], note,
+                         median_ns=target["median_ns"], drift=target["drift"])
+
+
+def bench_connect(rounds=400):
+    peers.require_peers()
+    report, idle = _measure("connect", True, rounds, 100)
+    yield from _entries("connect", report, idle, {
+        "meshd": "<= 1.05", "meshd with affinity and getpeername": "<= 1.05", "no service in an attached cgroup": "<= 1.02",
+    }, "connect+close")
+    report, idle = _measure("exchange", True, max(30, rounds // 4), 100)
+    yield from _entries("connect", report, idle, {}, "connect+1 byte+close")
+
+
+def bench_transfer(rounds=200):
+    for mode, title in (("request", "64 B request and answer"), ("bulk", "bulk, 64 KiB writes")):
+        report, idle = _measure(mode, False, rounds, 100)
+        for entry in _entries("transfer", report, idle, {}, title):
+            if entry["name"].endswith("meshd") and entry["figure"] is not None:
+                # "Within noise": the interval holds 1, or reaches as near to it as direct against direct does.
+                control = next(t for t in report["targets"] if t["name"] == "control")
+                noise = max(control["ratio_high"] - 1, 1 - control["ratio_low"], 0.01)
+                entry["goal"] = "1.00 within noise"
+                if not entry["note"]:
+                    entry["met"] = entry["low"] <= 1 + noise and entry["high"] >= 1 - noise
+            yield entry
