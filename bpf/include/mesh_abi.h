@@ -50,7 +50,7 @@ enum mesh_algorithm {
 enum mesh_hash_key {
   MESH_KEY_NAMESPACE = 1,      /* network namespace cookie: a pod, or the host */
   MESH_KEY_CGROUP = 2,         /* cgroup id of the calling task */
-  MESH_KEY_UID = 3,            /* effective user id of the calling task */
+  MESH_KEY_UID = 3,            /* user id of the calling task (the real one: the kernel gives no other) */
   MESH_KEY_SOURCE_ADDRESS = 4, /* the address the socket is bound to; all unbound sockets share one key */
 };
 
@@ -100,6 +100,9 @@ struct mesh_backend {
   __u32 service_id;
   __u32 generation; /* grows each time the id gets a new identity */
   __u32 flags;      /* MESH_BACKEND_* */
+#if MESH_LAYOUT_MINOR >= 1
+  __u64 next_reserved;
+#endif
 };
 
 /* One cache line each; written by BPF, read by the agent through mmap. */
@@ -135,6 +138,9 @@ struct mesh_owner { /* key: u64 socket cookie */
   __u8 proto;
   __u8 flags;
   __u16 reserved;
+#if MESH_LAYOUT_MINOR >= 1
+  __u64 next_reserved;
+#endif
 };
 
 struct mesh_affinity_key {
@@ -196,7 +202,7 @@ MESH_NO_PADDING(mesh_udp_peers);
 MESH_NO_PADDING(mesh_control);
 #undef MESH_NO_PADDING
 static_assert(sizeof(mesh_frontend_key) == 20 && sizeof(mesh_service) == 32 && sizeof(mesh_range) == 32);
-static_assert(sizeof(mesh_slot) == 8 && sizeof(mesh_backend) == 32);
+static_assert(sizeof(mesh_slot) == 8 && (MESH_LAYOUT_MINOR > 0 || sizeof(mesh_backend) == 32));
 static_assert(sizeof(mesh_backend_live) == 64 && sizeof(mesh_service_live) == 64);
 #endif
 

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "datapath/programs.hpp"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstring>
+#include <string>
+
+namespace mesh::datapath {
+namespace {
+
+constexpr std::size_t kLogMax = 64 << 10;  // of what libbpf says about one load
+
+thread_local std::string load_log;
+
+int keep_log(libbpf_print_level level, const char* format, va_list arguments) {
+  if (level != LIBBPF_WARN || load_log.size() > kLogMax) return 0;
+  char line[1024];
+  const int length = std::vsnprintf(line, sizeof(line), format, arguments);
+  if (length > 0) load_log.append(line, std::min<std::size_t>(static_cast<std::size_t>(length), sizeof(line) - 1));
+  return length;
+}
+
+/// The end of the log, where the verifier says what it did not like.
+std::string last_words() {
+  constexpr std::size_t kWords = 600;
+  return load_log.size() <= kWords ? load_log : "... " + load_log.substr(load_log.size() - kWords);
+}
+
+bool has_helper(bpf_prog_type type, bpf_func_id helper) {
+  return ::libbpf_probe_bpf_helper(type, helper, nullptr) == 1;
+}
+
+std::string failed(std::string_view doing, std::string_view name) {
+  return std::string(doing) + " " + std::string(name) + " of the BPF image";
+}
+
+bpf_map* find_map(const bpf_object* object, std::string_view name) {
+  return ::bpf_object__find_map_by_name(object, std::string(name).c_str());
+}
+
+}  // namespace
+
+KernelFeatures probe_kernel_features() {
+  ::libbpf_set_print(keep_log);
+  KernelFeatures features;
+  features.retval = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_set_retval);
+  features.mptcp = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_skc_to_mptcp_sock);
+  features.explain = ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SYSCALL, nullptr) == 1;
+  return features;
+}
+
+void Programs::Close::operator()(bpf_object* object) const { ::bpf_object__close(object); }
+
+base::Result<Programs> Programs::open(ProgramImage image, const TableSizes& sizes) {
+  ::libbpf_set_print(keep_log);
+  load_log.clear();
+  Programs programs;
+  bpf_object_open_opts options{};
+  options.sz = sizeof(options);
+  options.object_name = "meshd";
+  programs.object_.reset(::bpf_object__open_mem(image.data(), image.size(), &options));
+  if (!programs.object_) return base::fail_errno(errno, "read the BPF image: " + last_words());
+  bpf_object* object = programs.object_.get();
+
+  bpf_map* config_map = nullptr;
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    if (std::string_view(::bpf_map__name(map)).ends_with(MESH_CONFIG_SECTION)) config_map = map;
+  }
+  std::size_t size = 0;
+  const void* initial = config_map != nullptr ? ::bpf_map__initial_value(config_map, &size) : nullptr;
+  if (initial == nullptr || size != sizeof(mesh_config)) {
+    return base::fail(base::ErrorKind::kInvalid, "read the BPF image: it has no configuration of this build's shape");
+  }
+  const KernelFeatures features = probe_kernel_features();
+  std::memcpy(&programs.config_, initial, sizeof(mesh_config));
+  programs.config_.live_shard_mask = sizes.live_shards - 1;
+  programs.config_.has_retval = features.retval;
+  programs.config_.has_mptcp = features.mptcp;
+  if (::bpf_map__set_initial_value(config_map, &programs.config_, sizeof(mesh_config)) != 0) {
+    return base::fail_errno(errno, failed("set", "the configuration"));
+  }
+
+  for (std::size_t i = 0; i < kTableCount; ++i) {
+    const Table table = table_at(i);
+    bpf_map* one = find_map(object, to_string(table));
+    if (one == nullptr) return base::fail(base::ErrorKind::kInvalid, failed("find map", to_string(table)));
+    const std::uint32_t entries = entries_of(table, sizes);
+    if (entries != 0 && ::bpf_map__set_max_entries(one, entries) != 0) {
+      return base::fail_errno(errno, failed("set the size of map", to_string(table)));
+    }
+  }
+  for (const char* previous : {"owner_prev_a", "owner_prev_b"}) {
+    ::bpf_map__set_autocreate(find_map(object, previous), false);
+  }
+  ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object, "mesh_handover"), false);
+  ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object, "mesh_explain_pick"), features.explain);
+  return programs;
+}
+
+MapShape Programs::shape(Table table) const {
+  const bpf_map* map = find_map(object_.get(), to_string(table));
+  return {static_cast<std::uint32_t>(::bpf_map__type(map)), ::bpf_map__key_size(map), ::bpf_map__value_size(map),
+          ::bpf_map__max_entries(map), ::bpf_map__map_flags(map)};
+}
+
+base::Result<void> Programs::reuse(Table table, int fd) {
+  if (::bpf_map__reuse_fd(find_map(object_.get(), to_string(table)), fd) == 0) return {};
+  return base::fail_errno(errno, failed("take over map", to_string(table)));
+}
+
+base::Result<void> Programs::with_previous_owners(const std::vector<int>& owner_fds) {
+  MESH_ASSERT(!owner_fds.empty() && owner_fds.size() <= 2);
+  const auto attach = [&](const char* name, int fd) -> base::Result<void> {
+    bpf_map* map = find_map(object_.get(), name);
+    ::bpf_map__set_autocreate(map, true);
+    if (::bpf_map__reuse_fd(map, fd) != 0) return base::fail_errno(errno, failed("take over map", name));
+    return {};
+  };
+  MESH_CHECK(attach("owner_prev_a", owner_fds.front()));
+  MESH_CHECK(attach("owner_prev_b", owner_fds.back()));
+  ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object_.get(), "mesh_handover"), true);
+  return {};
+}
+
+base::Result<void> Programs::load() {
+  load_log.clear();
+  if (::bpf_object__load(object_.get()) == 0) return {};
+  const int errnum = errno;
+  return base::fail_errno(errnum, "load the BPF programs: " + last_words(),
+                          errnum == EPERM ? "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN"
+                                          : "`meshctl check` says what this kernel lacks");
+}
+
+int Programs::program_fd(std::string_view name) const {
+  const bpf_program* program = ::bpf_object__find_program_by_name(object_.get(), std::string(name).c_str());
+  return program == nullptr ? -1 : ::bpf_program__fd(program);
+}
+
+}  // namespace mesh::datapath

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Turns an image into loaded programs on a set of maps. The only file that handles bpf_object.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "base/error.hpp"
+#include "datapath/image.hpp"
+#include "datapath/maps.hpp"
+#include "mesh_config.h"
+
+struct bpf_object;
+
+namespace mesh::datapath {
+
+/// What the running kernel's helpers allow; decided by asking the kernel, not by its version.
+struct KernelFeatures {
+  bool retval = false;   ///< bpf_set_retval: refusals are ECONNREFUSED (else EPERM), earlier denials are seen.
+  bool mptcp = false;    ///< bpf_skc_to_mptcp_sock
+  bool explain = false;  ///< Syscall programs.
+};
+KernelFeatures probe_kernel_features();
+
+class Programs {
+ public:
+  /// Reads the image and gives its maps their sizes; nothing is loaded yet.
+  static base::Result<Programs> open(ProgramImage image, const TableSizes& sizes);
+
+  /// The layout the image was compiled with.
+  [[nodiscard]] const mesh_config& config() const { return config_; }
+  /// The shape its maps will have.
+  [[nodiscard]] MapShape shape(Table table) const;
+
+  /// Uses an existing map instead of making one.
+  base::Result<void> reuse(Table table, int fd);
+  /// Also loads mesh_handover, which forgets closed sockets in these owner maps too. One or two.
+  base::Result<void> with_previous_owners(const std::vector<int>& owner_fds);
+  base::Result<void> load();
+
+  [[nodiscard]] const bpf_object* object() const { return object_.get(); }
+  /// -1 if there is no such program or it was not loaded.
+  [[nodiscard]] int program_fd(std::string_view name) const;
+
+ private:
+  struct Close {
+    void operator()(bpf_object* object) const;
+  };
+  std::unique_ptr<bpf_object, Close> object_;
+  mesh_config config_{};
+};
+
+}  // namespace mesh::datapath

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * connect(2): where a service's address becomes a backend's.
+ *
+ * Why here: the only place where the choice is made once per connection instead of once per packet, with the
+ * application's identity at hand and nothing left to do afterwards.
+ * Call path: inet_stream_connect() or inet_dgram_connect() -> sk->sk_prot->pre_connect (tcp_v4_pre_connect,
+ * tcp_v6_pre_connect, ip4_datagram_connect's and ip6_datagram_connect's wrappers) -> cgroup. TCP fast open arrives
+ * through tcp_sendmsg_fastopen(), MPTCP with its first subflow and protocol 6. An IPv4 address on an AF_INET6 socket
+ * arrives in connect6 as ::ffff:a.b.c.d. connect(AF_UNSPEC) fires no hook.
+ * Minimum kernel: 5.12 (atomics with a result). From 5.18 on a refusal is ECONNREFUSED and the verdict of earlier
+ * programs is seen; before, a refusal is EPERM.
+ * Agent dead: the tables of the last plan stay in force.
+ * Counted: per service connects, refused, passed, affinity_hits; per backend opened; in `reasons` whatever was not
+ * ordinary.
+ */
+#include "mesh_hook.h"
+
+/* Ordinary connections of a socket that had a record from an earlier connect(): it must not speak for this one. */
+static __always_inline int mesh_connect_elsewhere(struct bpf_sock_addr *ctx) {
+  mesh_owner_forget(bpf_get_socket_cookie(ctx));
+  return MESH_ALLOW;
+}
+
+static __always_inline void mesh_record_owner(struct bpf_sock_addr *ctx, const struct mesh_frontend_key *key,
+                                              __u32 service_id, const struct mesh_choice *choice) {
+  struct mesh_owner record = {
+      .cookie = bpf_get_socket_cookie(ctx),
+      .start_ns = MESH_NOW_NS(),
+      .service_id = service_id,
+      .backend_id = choice->backend_id,
+      .backend_generation = choice->backend_generation,
+      .frontend_port_be = key->port_be,
+      .backend_port_be = choice->port_be,
+      .netns_cookie = bpf_get_netns_cookie(ctx),
+      .cgroup_id = bpf_get_current_cgroup_id(),
+      .pid = bpf_get_current_pid_tgid() >> 32,
+      .proto = key->proto,
+  };
+  __builtin_memcpy(record.frontend_addr, key->addr, sizeof(record.frontend_addr));
+  __builtin_memcpy(record.backend_addr, choice->addr, sizeof(record.backend_addr));
+  mesh_owner_put(&record);
+}
+
+static __always_inline int mesh_connect(struct bpf_sock_addr *ctx, enum mesh_family family) {
+  const struct mesh_control *control_entry = mesh_control_get();
+  if (mesh_switched_off(control_entry)) return MESH_ALLOW;
+
+  struct mesh_frontend_key key __attribute__((aligned(8)));
+  mesh_read_address(ctx, family, &key);
+  struct mesh_service *service;
+  const __u32 service_id = mesh_service_of(&key, &service);
+  if (!service_id) return mesh_connect_elsewhere(ctx);
+  if (mesh_denied_earlier()) {
+    mesh_count(MESH_REASON_DENIED_EARLIER);
+    return MESH_ALLOW; /* the earlier verdict stands */
+  }
+  if (mesh_passing(MESH_READ_ONCE(service->pass_until_ns))) {
+    mesh_count(MESH_REASON_PAUSED);
+    MESH_COUNT_SERVICE(service_id, passed);
+    return mesh_connect_elsewhere(ctx);
+  }
+  if (mesh_is_exempt(control_entry)) {
+    mesh_count(MESH_REASON_EXEMPT);
+    return mesh_connect_elsewhere(ctx);
+  }
+
+  struct mesh_choice choice = {};
+  const int reason = mesh_choose(ctx, mesh_hook_client_key, service_id, 0, &choice);
+  if (reason != MESH_REASON_NONE) {
+    mesh_count_refused(service_id, reason);
+    return mesh_refuse();
+  }
+  mesh_record_owner(ctx, &key, service_id, &choice);
+  mesh_write_address(ctx, family, choice.addr, choice.port_be);
+  MESH_COUNT_SERVICE(service_id, connects);
+  mesh_count_opened(choice.backend_id);
+  return MESH_ALLOW;
+}
+
+SEC("cgroup/connect4")
+int mesh_connect4(struct bpf_sock_addr *ctx) { return mesh_connect(ctx, MESH_V4); }
+
+SEC("cgroup/connect6")
+int mesh_connect6(struct bpf_sock_addr *ctx) { return mesh_connect(ctx, MESH_V6); }
+
+char mesh_license[] SEC("license") = "Dual BSD/GPL";

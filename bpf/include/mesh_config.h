@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What a loader tells the programs once, before they are verified. The object is read-only data, so the verifier knows
+ * the values and removes the branches that this kernel can't run. Compiled by both worlds: the loader finds the layout
+ * of an embedded program image here before it loads it.
+ */
+#ifndef MESH_CONFIG_H
+#define MESH_CONFIG_H
+
+#include "mesh_abi.h"
+
+struct mesh_config {
+  __u32 magic; /* MESH_LAYOUT_*: filled at compile time */
+  __u16 layout_major;
+  __u16 layout_minor;
+  __u32 live_shard_mask; /* shards of service_live - 1 */
+  __u8 has_retval;       /* bpf_set_retval and bpf_get_retval: Linux 5.18. Without: refusals are EPERM */
+  __u8 has_mptcp;        /* bpf_skc_to_mptcp_sock: Linux 5.19. Without: MPTCP sockets get no owner record */
+  __u16 reserved;
+};
+
+#define MESH_CONFIG_SECTION ".rodata.mesh"
+
+#ifdef __bpf__
+extern const volatile struct mesh_config mesh_config;
+#endif
+
+#endif /* MESH_CONFIG_H */

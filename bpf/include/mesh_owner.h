@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The owner record: which service and backend a socket's connection belongs to, and what the application asked for.
+ * getpeername() and recvfrom() answer from it, drain and flows will. One record per connected socket, found by the
+ * socket's cookie, deleted by sock_release: docs/decisions/0002-owner-record.md says why a hash and not sk_storage.
+ *
+ * A record is a claim about a socket, not the truth: the connect it belongs to may have failed, or another program may
+ * have rewritten the address after us. So readers believe it only if the socket's actual peer is the record's backend.
+ */
+#ifndef MESH_OWNER_H
+#define MESH_OWNER_H
+
+#include "mesh_balance.h"
+
+static __always_inline struct mesh_owner *mesh_owner_of(__u64 cookie) {
+  struct mesh_owner *record = bpf_map_lookup_elem(&owner, &cookie);
+  return record && record->cookie == cookie ? record : 0;
+}
+
+/* Writes or replaces the socket's record. A full map costs the application only the answer of getpeername(). */
+static __always_inline void mesh_owner_put(const struct mesh_owner *record) {
+  if (!bpf_map_update_elem(&owner, &record->cookie, record, BPF_ANY)) return;
+  mesh_count(MESH_REASON_OWNER_FULL);
+}
+
+/* The socket goes elsewhere now: a record of an earlier connect() would lie. */
+static __always_inline void mesh_owner_forget(__u64 cookie) {
+  if (bpf_map_lookup_elem(&owner, &cookie)) bpf_map_delete_elem(&owner, &cookie);
+}
+
+/* Replaces the address of a backend by the one the application asked for, if the record is about this very peer. */
+static __always_inline int mesh_owner_translate(__u64 cookie, struct mesh_frontend_key *peer) {
+  const struct mesh_owner *record = mesh_owner_of(cookie);
+  if (!record || record->backend_port_be != peer->port_be ||
+      __builtin_memcmp(record->backend_addr, peer->addr, sizeof(peer->addr)))
+    return 0;
+  __builtin_memcpy(peer->addr, record->frontend_addr, sizeof(peer->addr));
+  peer->port_be = record->frontend_port_be;
+  return 1;
+}
+
+#endif /* MESH_OWNER_H */
