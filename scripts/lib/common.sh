@@ -71,5 +71,8 @@ build() {
   say "  built $preset in $((SECONDS - start)) s"
 }
 
+# built PRESET PROGRAM: where the program is.
+built() { find "$top/build/$1" -maxdepth 3 -name "$2" -type f -perm -u+x | head -n 1; }
+
 # The cgroup2 mount; not always /sys/fs/cgroup.
 cgroup2_mount() { awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts; }

@@ -33,6 +33,13 @@ std::string built_program(const std::string& name) {
   return {};
 }
 
+std::string built_next_meshd() {
+  const char* named = std::getenv("MESH_NEXT_MESHD");
+  const std::filesystem::path path =
+      named != nullptr ? named : std::filesystem::path(MESH_BUILD_DIR).parent_path() / "next/agent/app/meshd";
+  return ::access(path.c_str(), X_OK) == 0 ? path.string() : "";
+}
+
 std::string agent_unavailable() {
   if (std::string why = Lab::unavailable(); !why.empty()) return why;
   for (const char* name : {"meshd", "meshctl"}) {

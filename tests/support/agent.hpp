@@ -18,6 +18,9 @@ using Json = nlohmann::json;
 /// Path of a built program ("meshd", "meshctl"); empty if this build has none. MESH_BIN_DIR names another folder.
 std::string built_program(const std::string& name);
 
+/// Path of a meshd with the next table layout (preset "next"); empty if there is none. MESH_NEXT_MESHD names another.
+std::string built_next_meshd();
+
 /// Why the real binaries can't run here; empty if they can. System tests skip with this text.
 std::string agent_unavailable();
 

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/truth_trial.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <regex>
+#include <stdexcept>
+#include <vector>
+
+#include "tests/support/agent.hpp"
+#include "tests/support/identify_server.hpp"
+#include "tests/support/links.hpp"
+
+namespace mesh::test {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kDegraded = 3;
+constexpr int kOwners = 64;
+
+/// A lab with a healthy agent and one service with one backend, ready to be lied to.
+struct Stage {
+  Lab lab;
+  Host& node = lab.add_host("node");
+  Host& web = lab.add_host("web");
+  std::unique_ptr<IdentifyServer> server;
+  std::unique_ptr<Agent> agent;
+  std::vector<Process> extras;
+
+  explicit Stage(const std::string& agent_yaml = "") {
+    server = std::make_unique<IdentifyServer>(lab, web);
+    const std::string endpoints =
+        lab.write_file("endpoints/cache.json", fmt::format(R"({{"endpoints": [{{"address": "{}"}}]}})", web.v4(7000)));
+    agent = std::make_unique<Agent>(
+        lab, node,
+        AgentSpec{.agent_yaml = agent_yaml,
+                  .body = fmt::format("services:\n  - {{name: web, address: 240.64.0.10:80, endpoints: [{{address: "
+                                      "\"{}\"}}]}}\n  - {{name: cache, address: 240.64.0.11:80, file: {}}}\n",
+                                      web.v4(7000), endpoints)});
+    agent->start_healthy();
+  }
+};
+
+struct Lie {
+  std::string name;
+  std::string agent_yaml;
+  std::function<void(Stage&)> act;
+  std::regex condition;  ///< Of the status document's conditions.
+  std::regex metric;     ///< A whole line of /metrics.
+};
+
+/// Sockets that stay open, more than the table of sockets holds.
+void hold_connections(Stage& stage) {
+  stage.agent->reconfigure(fmt::format(
+      "services:\n  - {{name: web, address: 240.64.0.10:80, endpoints: [{{address: \"{}\"}}]}}\n", stage.web.v4(8080)));
+  if (!eventually(std::chrono::seconds(5), [&] { return stage.agent->share("web", stage.web.v4(8080)) > 0; })) {
+    throw std::runtime_error("the service does not move to port 8080");
+  }
+  stage.extras.push_back(Process::start(stage.lab.on(stage.node, "apps", "holder.log"),
+                                        [] { return hold_open("240.64.0.10", 80, 2 * kOwners); }));
+}
+
+std::vector<Lie> lies() {
+  return {
+      {"a hook was detached behind the agent's back", "",
+       [](Stage& stage) { detach_link(stage.lab.cgroup("apps"), "connect4"); }, std::regex("hook|canary"),
+       std::regex("mesh_(hook_effective|canary_ok)\\{.*\\} 0")},
+      {"the cgroup was made anew: hooks where nothing runs", "",
+       [](Stage& stage) {
+         const std::string folder = stage.lab.cgroup("apps");
+         if (!eventually(std::chrono::seconds(3), [&] { return remove_empty_cgroup(folder); }))
+           throw std::runtime_error("rmdir " + folder);
+         stage.lab.cgroup("apps");
+       },
+       std::regex("hook|canary|cgroup"), std::regex("mesh_(hook_effective|canary_ok)\\{.*\\} 0")},
+      {"a table is full while its fill looks low", fmt::format("  limits: {{owners: {}}}\n", kOwners), hold_connections,
+       std::regex("full"), std::regex("mesh_.*(owner).* [1-9][0-9.e+]*")},
+      {"a source went stale", "", [](Stage& stage) { ::unlink((stage.lab.folder() / "endpoints/cache.json").c_str()); },
+       std::regex("stale|source"), std::regex("mesh_source_(stale|state)\\{.*\\} 1")},
+  };
+}
+
+/// The first condition of the status document that the pattern names: "name: message".
+std::optional<std::string> matching_condition(const Json& status, const std::regex& pattern) {
+  if (status.value("state", "") == "healthy") return std::nullopt;
+  for (const Json& condition : status.at("conditions")) {
+    const std::string name = condition.at("name");
+    if (std::regex_search(name, pattern)) return name + ": " + condition.at("message").get<std::string>();
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> matching_line(const std::string& text, const std::regex& pattern) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (std::regex_match(line, pattern)) return line;
+  }
+  return std::nullopt;
+}
+
+std::string first_line_with(const std::string& text, const std::string& word) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find(word) != std::string::npos) return line;
+  }
+  return {};
+}
+
+}  // namespace
+
+void run_truth_trial(const std::function<void(const TruthFinding&)>& report) {
+  for (const Lie& lie : lies()) {
+    Stage stage(lie.agent_yaml);
+    using Witness = std::pair<std::string, std::function<std::optional<std::string>()>>;
+    Agent& agent = *stage.agent;
+    std::vector<Witness> witnesses{
+        {"status", [&] { return matching_condition(agent.json({"status"}), lie.condition); }},
+        {"exit code",
+         [&]() -> std::optional<std::string> {
+           const int code = agent.ctl({"status"}).code;
+           return code == kDegraded ? std::optional(fmt::format("meshctl status exits with {}", code)) : std::nullopt;
+         }},
+        {"readiness",
+         [&]() -> std::optional<std::string> {
+           const std::string answer = agent.http("/readyz?verbose");
+           return answer.starts_with("503") ? std::optional("503 " + first_line_with(answer, "\"ok\":false"))
+                                            : std::nullopt;
+         }},
+        {"metric", [&] { return matching_line(agent.http("/metrics"), lie.metric); }}};
+    for (const auto& [name, look] : witnesses) {
+      if (const auto early = look()) report({lie.name, name, false, 0, "showed before the act: " + *early});
+    }
+    lie.act(stage);
+    const auto start = Clock::now();
+    while (!witnesses.empty()) {
+      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      for (auto witness = witnesses.begin(); witness != witnesses.end();) {
+        const auto detail = witness->second();
+        if (!detail && seconds < kTruthSeconds) {
+          ++witness;
+          continue;
+        }
+        report({lie.name, witness->first, detail.has_value(), seconds, detail.value_or("")});
+        witness = witnesses.erase(witness);
+      }
+    }
+  }
+}
+
+}  // namespace mesh::test

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Re-enacts lies that agents like this one are known to have told: all looks well while applications are not served.
+// Each must show within five seconds in the status, its exit code, readiness and a metric.
+#pragma once
+
+#include <functional>
+#include <string>
+
+namespace mesh::test {
+
+inline constexpr int kTruthSeconds = 5;
+
+/// What one witness said about one lie.
+struct TruthFinding {
+  std::string lie;      ///< "a hook was detached behind the agent's back"
+  std::string witness;  ///< "status", "exit code", "readiness", "metric"
+  bool shown = false;
+  double seconds = 0;  ///< From the act until it showed.
+  std::string detail;  ///< What it said.
+};
+
+/// Runs all of them, one after the other, each on a lab of its own.
+void run_truth_trial(const std::function<void(const TruthFinding&)>& report);
+
+}  // namespace mesh::test

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every table has a limit, and reaching it is an error that names it; what was in force stays in force (I6).
+#include <fmt/format.h>
+
+#include "tests/support/agent_test.hpp"
+
+namespace mesh::test {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr int kServices = 16;  ///< Table size; id 0 is never used and the canary takes some.
+
+class LimitsTest : public AgentTest {
+ protected:
+  std::string services(int count) {
+    std::string text = "services:\n";
+    for (int i = 0; i < count; ++i) {
+      text +=
+          fmt::format("  - {{name: s{0}, address: \"240.64.0.{1}:80\", endpoints: {2}}}\n", i, i + 10, endpoints(7000));
+    }
+    return text;
+  }
+};
+
+TEST_F(LimitsTest, a_full_table_is_an_error_that_names_it_and_the_old_state_stays) {
+  add_servers(1);
+  start_agent({.agent_yaml = fmt::format("  limits: {{services: {}}}\n", kServices), .body = services(3)});
+  agent_->reconfigure(services(2 * kServices));
+  ASSERT_TRUE(eventually(seconds(5), [&] { return agent_->ctl({"status"}).code == 3; }))
+      << agent_->ctl({"status"}).text;
+  const std::string text = agent_->ctl({"status"}).text;
+  EXPECT_NE(text.find("services"), std::string::npos) << text;
+  EXPECT_NE(text.find("agent.limits.services"), std::string::npos) << "names the setting:\n" << text;
+  EXPECT_EQ(call(app(), Via::kTcp, "240.64.0.10:80", 1)[0].backend, "web1");
+  EXPECT_EQ(call(app(), Via::kTcp, "240.64.0.20:80", 1)[0].errnum, ENETUNREACH) << "nothing of the change was applied";
+  agent_->reconfigure(services(4));
+  EXPECT_TRUE(agent_->await_healthy(seconds(5))) << agent_->ctl({"status"}).text;
+  EXPECT_EQ(call(app(), Via::kTcp, "240.64.0.13:80", 1)[0].backend, "web1");
+}
+
+}  // namespace
+}  // namespace mesh::test

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an operator asks and does: explain, pause, check, and a status that is proven.
+#include <fmt/format.h>
+
+#include "tests/support/agent_test.hpp"
+#include "tests/support/links.hpp"
+#include "tests/support/truth_trial.hpp"
+
+namespace mesh::test {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr const char* kVip = "240.64.0.10:80";
+constexpr int kConnects = 1000;
+
+class OperatorTest : public AgentTest {
+ protected:
+  /// Name of the server at an endpoint address.
+  std::string server_at(const std::string& address) const {
+    for (const Host* host : hosts_) {
+      if (host->v4(7000) == address) return host->name();
+    }
+    return "?";
+  }
+};
+
+TEST_F(OperatorTest, explain_agrees_with_a_thousand_real_connects) {
+  add_servers(3);
+  std::string body = "services:\n";
+  int number = 10;
+  for (const char* balance : {"weighted_random", "round_robin", "maglev", "source_hash"}) {
+    body += fmt::format(
+        "  - {{name: {0}, address: \"240.64.0.{1}:80\", balance: {0}, endpoints: [{{address: \"{2}\", weight: 5}}, "
+        "{{address: \"{3}\", weight: 3}}, {{address: \"{4}\", weight: 2}}]}}\n",
+        balance, number++, hosts_[0]->v4(7000), hosts_[1]->v4(7000), hosts_[2]->v4(7000));
+  }
+  start_agent({.body = body});
+  number = 10;
+  for (const std::string balance : {"weighted_random", "round_robin", "maglev", "source_hash"}) {
+    const Json explain = agent_->json({"explain", balance, "--from", lab_->cgroup_path("apps")});
+    ASSERT_EQ(explain["results"].size(), 1U) << explain.dump(1);
+    const Json& result = explain["results"][0];
+    EXPECT_EQ(result["decision"], "balanced") << explain.dump(1);
+    const auto counts = tally(call(app(), Via::kTcp, fmt::format("240.64.0.{}:80", number++), kConnects));
+    if (result["choice"] == "fixed") {
+      const std::string expected = server_at(result["pick"]);
+      EXPECT_EQ(counts, (std::map<std::string, int>{{expected, kConnects}})) << balance;
+      continue;
+    }
+    double chi_square = 0;
+    for (const Json& endpoint : result["endpoints"]) {
+      const double expected = endpoint["share"].get<double>() * kConnects;
+      const auto found = counts.find(server_at(endpoint["address"]));
+      const double seen = found == counts.end() ? 0 : found->second;
+      ASSERT_GT(expected, 0) << balance << " " << explain.dump(1);
+      chi_square += (seen - expected) * (seen - expected) / expected;
+      if (balance == "round_robin") EXPECT_NEAR(seen, expected, 1) << endpoint["address"];
+    }
+    EXPECT_LT(chi_square, 18.4) << balance << ": two degrees of freedom, p = 0.0001";
+  }
+}
+
+TEST_F(OperatorTest, pause_passes_through_and_reverts_by_itself) {
+  add_servers(1);
+  start_agent(
+      {.body = fmt::format("services:\n  - {{name: web, address: \"{}\", endpoints: {}}}\n", kVip, endpoints(7000))});
+  const auto errnum = [&] { return call(app(), Via::kTcp, kVip, 1)[0].errnum; };
+  ASSERT_EQ(errnum(), 0);
+  const Output paused = agent_->ctl({"pause", "web", "--for", "2s"});
+  ASSERT_EQ(paused.code, 0) << paused.text << paused.errors;
+  EXPECT_EQ(errnum(), ENETUNREACH);
+  agent_->kill();  // the revert needs no agent
+  EXPECT_TRUE(eventually(seconds(4), [&] { return errnum() == 0; }));
+  agent_->start_healthy();
+  ASSERT_EQ(agent_->ctl({"pause", "--for", "10m"}).code, 0);
+  EXPECT_EQ(errnum(), ENETUNREACH);
+  ASSERT_EQ(agent_->ctl({"resume"}).code, 0);
+  EXPECT_EQ(errnum(), 0);
+}
+
+TEST_F(OperatorTest, check_works_without_an_agent) {
+  const Output checked = run({built_program("meshctl"), "check"}, lab_->on(*node_, "operator"));
+  EXPECT_EQ(checked.code, 0) << checked.text << checked.errors;
+}
+
+TEST_F(OperatorTest, a_command_run_as_a_cgroup_is_balanced) {
+  add_servers(1);
+  start_agent(
+      {.body = fmt::format("services:\n  - {{name: web, address: \"{}\", endpoints: {}}}\n", kVip, endpoints(8080))});
+  const Output output =
+      agent_->ctl({"run", "--as", lab_->cgroup_path("apps"), "--", "curl", "-s", "http://240.64.0.10/"});
+  EXPECT_EQ(output.code, 0) << output.errors;
+  EXPECT_EQ(output.text, "web1\n");
+}
+
+TEST_F(OperatorTest, known_lies_show_within_five_seconds) {
+  run_truth_trial([](const TruthFinding& finding) {
+    EXPECT_TRUE(finding.shown) << finding.lie << ": " << finding.witness << " " << finding.detail;
+  });
+}
+
+TEST_F(OperatorTest, metrics_satisfy_promtool) {
+  if (!have_program("promtool")) GTEST_SKIP() << "promtool is not installed (scripts/setup --interop)";
+  add_servers(1);
+  start_agent(
+      {.body = fmt::format("services:\n  - {{name: web, address: \"{}\", endpoints: {}}}\n", kVip, endpoints(7000))});
+  const std::string answer = agent_->http("/metrics");
+  ASSERT_TRUE(answer.starts_with("200\n")) << answer;
+  const std::string file = lab_->write_file("metrics.txt", answer.substr(4));
+  const Output checked = run({"bash", "-c", "promtool check metrics < " + file});
+  EXPECT_EQ(checked.code, 0) << checked.text << checked.errors;
+}
+
+}  // namespace
+}  // namespace mesh::test

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// The driver behind scripts/verify: the long trials, for people. The system tests run the same trials in short.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+
+#include "tests/support/agent.hpp"
+#include "tests/support/restart_trial.hpp"
+#include "tests/support/truth_trial.hpp"
+
+namespace mesh::test {
+namespace {
+
+constexpr int kSkipped = 77;
+
+int restart(RestartOptions options) {
+  const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  fmt::print("seed {}, {} kills, {} build(s) of meshd taking turns\n", options.seed, options.kills,
+             std::max<std::size_t>(1, options.programs.size()));
+  auto told = std::chrono::steady_clock::now();
+  options.progress = [&](int done, const std::string& text) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - told < (terminal ? std::chrono::milliseconds(200) : std::chrono::seconds(30))) return;
+    told = now;
+    fmt::print("{}{} of {} kills, {}{}", terminal ? "\r" : "", done, options.kills, text, terminal ? "\x1b[K" : "\n");
+    std::fflush(stdout);
+  };
+  const RestartReport report = run_restart_trial(options);
+  fmt::print("{}killed {} times while applying changes, {} times while starting; {} changes of the program\n",
+             terminal ? "\r\x1b[K" : "", report.kills_applying, report.kills_starting, report.program_changes);
+  fmt::print("{:<48} {:>10} {:>8} {:>12}  {}\n", "clients", "attempts", "failed", "longest ms", "first error");
+  for (const auto& row : report.rows) {
+    fmt::print("{:<48} {:>10} {:>8} {:>12.2f}  {}\n", row.target, row.counts.attempts, row.counts.failures,
+               row.counts.longest_ms, row.counts.failures == 0 ? "" : ::strerrordesc_np(row.counts.first_errno));
+  }
+  for (const std::string& fault : report.faults) fmt::print("FAULT {}\n", fault);
+  fmt::print("{} attempts, {} failures, {} faults (goal: 0 and 0)\n", report.attempts(), report.failures(),
+             report.faults.size());
+  return report.failures() == 0 && report.faults.empty() ? 0 : 1;
+}
+
+int truth() {
+  int hidden = 0;
+  run_truth_trial([&](const TruthFinding& finding) {
+    fmt::print("{:<44} {:<10} {:>8}  {}\n", finding.lie, finding.witness,
+               finding.shown ? fmt::format("{:.1f} s", finding.seconds) : "HIDDEN", finding.detail);
+    std::fflush(stdout);
+    if (!finding.shown) ++hidden;
+  });
+  fmt::print("{} of the witnesses hid a lie for more than {} s (goal: 0)\n", hidden, kTruthSeconds);
+  return hidden == 0 ? 0 : 1;
+}
+
+int run_verify(int argc, char** argv) {
+  CLI::App app("Long trials of the real meshd on a lab of network namespaces; needs root");
+  app.require_subcommand(1);
+  RestartOptions options;
+  options.seed = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count()) % 1'000'000;
+  CLI::App* restart_command =
+      app.add_subcommand("restart", "kill -9 at random moments, restart, upgrade; 0 failed connects");
+  restart_command->add_option("--kills", options.kills, "how many times")->capture_default_str();
+  restart_command->add_option("--seed", options.seed, "repeats a run's decisions (not the kernel's timing)");
+  restart_command->add_option("--program", options.programs, "builds of meshd that take turns; default: this one");
+  app.add_subcommand("truth", "three known lies, each of which must show within five seconds");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (const std::string why = agent_unavailable(); !why.empty()) {
+    fmt::print("SKIPPED: {}\n", why);
+    return kSkipped;
+  }
+  return restart_command->parsed() ? restart(std::move(options)) : truth();
+}
+
+}  // namespace
+}  // namespace mesh::test
+
+int main(int argc, char** argv) {
+  try {
+    return mesh::test::run_verify(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "verify: {}\n", error.what());
+    return 1;
+  }
+}
