@@ -48,12 +48,17 @@ std::optional<base::TimePoint> TimerHeap::next() const {
 
 void TimerHeap::expire(base::TimePoint now) {
   expiring_ = now;
-  while (!timers_.empty() && timers_.front()->deadline_ <= now) {
-    Timer& timer = *timers_.front();
-    disarm(timer);
-    timer.expire(now);
+  while (expire_one(now)) {
   }
   expiring_.reset();
+}
+
+bool TimerHeap::expire_one(base::TimePoint now) {
+  if (timers_.empty() || timers_.front()->deadline_ > now) return false;
+  Timer& timer = *timers_.front();
+  disarm(timer);
+  timer.expire(now);
+  return true;
 }
 
 void TimerHeap::place(Timer& timer, std::size_t index) {

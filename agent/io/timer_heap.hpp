@@ -23,6 +23,8 @@ class TimerHeap {
   /// Runs every timer that is due, soonest first. One that is armed meanwhile for a time already past waits for the
   /// next call, so a timer that keeps arming itself cannot hold the loop.
   void expire(base::TimePoint now);
+  /// Runs the soonest timer if it is due; false if none is. For callers with a budget.
+  bool expire_one(base::TimePoint now);
 
  private:
   void place(Timer& timer, std::size_t index);

@@ -40,7 +40,7 @@ struct ProbePolicy {
   std::chrono::milliseconds fast_interval{1000};  ///< While an endpoint is between states.
   unsigned rise = 2;                              ///< Successes in a row to come (back) up; at first sight one is enough.
   unsigned fall = 3;                              ///< Failures in a row to go down.
-  unsigned jitter_percent = 10;                   ///< Of the interval, both ways.
+  unsigned jitter_percent = 10;                   ///< Of the interval; probes come that much early, never late.
   bool require_initial_check = false;             ///< An endpoint gets no traffic before its first success.
   std::uint16_t port = 0;                         ///< Probe this port instead of the endpoint's; 0: the endpoint's.
   // http, https

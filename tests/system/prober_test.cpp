@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+// The prober against real servers and hostile peers on loopback, on both loops.
+#include "health/prober.hpp"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <condition_variable>
+#include <filesystem>
+#include <fstream>
+
+#include "tests/support/process.hpp"
+
+namespace mesh::health {
+namespace {
+
+using namespace std::chrono_literals;
+using model::ProbePolicy;
+using model::ProbeReason;
+using model::ProbeType;
+using model::Verdict;
+
+/// A listening socket on 127.0.0.1 and its port.
+struct Listening {
+  Listening() : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in any{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    const int on = 1;
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    ::bind(fd.get(), reinterpret_cast<sockaddr*>(&any), sizeof(any));
+    ::listen(fd.get(), 16);
+    socklen_t length = sizeof(any);
+    ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&any), &length);
+    port = ntohs(any.sin_port);
+  }
+  base::Fd fd;
+  std::uint16_t port = 0;
+};
+
+/// A port where nobody listens.
+std::uint16_t free_port() { return Listening().port; }
+
+/// A peer in a child process: `serve` gets each accepted connection.
+class Peer {
+ public:
+  explicit Peer(const std::function<void(int)>& serve)
+      : process_(test::Process::start({}, [this, serve] {
+          ::signal(SIGPIPE, SIG_IGN);
+          while (true) {
+            const int fd = ::accept4(listening_.fd.get(), nullptr, nullptr, SOCK_CLOEXEC);
+            if (fd < 0) continue;
+            if (::fork() == 0) {
+              serve(fd);
+              ::_exit(0);
+            }
+            ::close(fd);
+          }
+          return 0;
+        })) {}
+  [[nodiscard]] std::uint16_t port() const { return listening_.port; }
+
+ private:
+  Listening listening_;
+  test::Process process_;
+};
+
+void say(int fd, std::string_view text) { [[maybe_unused]] const auto n = ::send(fd, text.data(), text.size(), 0); }
+void hear(int fd) {
+  char request[4096];
+  [[maybe_unused]] const auto n = ::recv(fd, request, sizeof(request), 0);
+}
+/// Until the other side is gone.
+void linger(int fd) {
+  char rest[4096];
+  while (::recv(fd, rest, sizeof(rest), 0) > 0) {
+  }
+}
+
+class ProberTest : public testing::TestWithParam<io::LoopKind> {
+ protected:
+  void SetUp() override {
+    prober_ = std::make_unique<Prober>(Prober::Options{.loop = GetParam(), .node_seed = 7, .version = "test"});
+    const auto started = prober_->start([this](HealthBatch batch) {
+      const std::lock_guard lock(mutex_);
+      for (auto& [frontend, health] : batch) view_[frontend] = health;
+      changed_.notify_all();
+    });
+    if (!started) GTEST_SKIP() << "SKIPPED: " << started.error().to_string();
+  }
+
+  /// Probes 127.0.0.1:port under `policy`, as the only service.
+  void probe(std::uint16_t port, ProbePolicy policy) {
+    auto service = std::make_shared<model::Service>();
+    service->name = "s";
+    service->frontend = frontend_;
+    service->probe = std::make_shared<ProbePolicy>(std::move(policy));
+    service->endpoints = {{.address = *base::SocketAddress::parse("127.0.0.1:" + std::to_string(port))}};
+    auto snapshot = std::make_shared<model::Snapshot>();
+    snapshot->services = {service};
+    prober_->set_services(snapshot);
+  }
+
+  /// The first record that satisfies `condition`, or the last one after 10 s.
+  model::EndpointHealth wait(const std::function<bool(const model::EndpointHealth&)>& condition) {
+    std::unique_lock lock(mutex_);
+    model::EndpointHealth last;
+    changed_.wait_for(lock, 10s, [&] {
+      const auto found = view_.find(frontend_);
+      if (found == view_.end() || found->second == nullptr) return false;
+      last = found->second->endpoints.at(0);
+      return condition(last);
+    });
+    return last;
+  }
+  model::EndpointHealth first_result() {
+    return wait([](const auto& record) { return record.reason != ProbeReason::kNone; });
+  }
+  /// Probes once and returns how it ended.
+  model::EndpointHealth result_of(std::uint16_t port, ProbePolicy policy) {
+    probe(port, std::move(policy));
+    return first_result();
+  }
+
+  const model::Frontend frontend_{.address = *base::SocketAddress::parse("240.64.0.1:80")};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  model::HealthView view_;
+  std::unique_ptr<Prober> prober_;
+};
+
+TEST_P(ProberTest, tcp_up_when_it_listens_and_refused_when_it_does_not) {
+  Listening listening;
+  EXPECT_EQ(result_of(listening.port, {}).verdict, Verdict::kUp);
+  EXPECT_EQ(prober_->stats().loop, GetParam() == io::LoopKind::kUring ? "io_uring" : "epoll");
+  listening.fd.reset();
+  const std::uint16_t port = listening.port;
+  probe(port, {.interval = 100ms, .fast_interval = 20ms});
+  const auto down = wait([](const auto& record) { return record.verdict == Verdict::kDown; });
+  EXPECT_EQ(down.reason, ProbeReason::kRefused);
+  EXPECT_EQ(down.streak, 3U);
+}
+
+TEST_P(ProberTest, tcp_probes_leave_no_time_wait) {
+  Peer peer([](int fd) { linger(fd); });
+  probe(peer.port(), {.interval = 10ms, .timeout = 10ms, .fast_interval = 10ms});
+  ASSERT_TRUE(test::eventually(
+      10s, [&] { return prober_->stats().types[0].results[static_cast<std::size_t>(ProbeReason::kOk)] >= 50; }));
+  prober_->stop();
+  char port[8];
+  std::snprintf(port, sizeof(port), ":%04X", peer.port());
+  std::ifstream table("/proc/net/tcp");
+  for (std::string line; std::getline(table, line);) {
+    EXPECT_FALSE(line.contains(port) && line.contains(" 06 ")) << line;  // 06: TIME_WAIT
+  }
+}
+
+TEST_P(ProberTest, http_of_python) {
+  const auto root = std::filesystem::temp_directory_path() / ("mesh-prober-" + std::to_string(::getpid()));
+  std::filesystem::create_directories(root);
+  std::ofstream(root / "healthz") << "all is well";
+  const std::uint16_t port = free_port();
+  auto server = test::Process::start({.output = "/dev/null"}, {"python3", "-m", "http.server", "--bind", "127.0.0.1",
+                                                               "-d", root, std::to_string(port)});
+  const ProbePolicy policy{.type = ProbeType::kHttp, .interval = 100ms, .fast_interval = 50ms, .path = "/healthz"};
+  probe(port, policy);
+  const auto up = wait([](const auto& record) { return record.verdict == Verdict::kUp; });
+  EXPECT_EQ(up.detail, "http 200");
+  ProbePolicy missing = policy;
+  missing.path = "/nothing";
+  EXPECT_EQ(result_of(port, missing).reason, ProbeReason::kOk) << "it is another policy: the old record first";
+  EXPECT_EQ(wait([](const auto& record) { return record.reason == ProbeReason::kStatus; }).detail, "http 404");
+  ProbePolicy body = policy;
+  body.expect_body = "is well";
+  probe(port, body);
+  EXPECT_EQ(wait([](const auto& record) { return record.verdict == Verdict::kUp; }).detail, "http 200");
+  probe(port, policy);
+  wait([](const auto& record) { return record.verdict == Verdict::kUp; });
+  server.signal(SIGSTOP);
+  const auto stopped = base::steady_now();
+  const auto down = wait([](const auto& record) { return record.verdict == Verdict::kDown; });
+  EXPECT_EQ(down.reason, ProbeReason::kTimeout);
+  EXPECT_LT(base::steady_now() - stopped, 3 * 100ms + 3 * 1000ms + 200ms);
+  server.signal(SIGCONT);
+  EXPECT_EQ(wait([](const auto& record) { return record.verdict == Verdict::kUp; }).verdict, Verdict::kUp);
+  std::filesystem::remove_all(root);
+}
+
+struct Hostile {
+  std::string what;
+  std::function<void(int)> serve;
+  ProbeReason reason;
+};
+
+TEST_P(ProberTest, hostile_http_peers_cost_one_deadline_and_are_named) {
+  const Hostile cases[] = {
+      {"silent", [](int fd) { linger(fd); }, ProbeReason::kTimeout},
+      {"garbage",
+       [](int fd) {
+         say(fd, "\x7f\x01\xff what?\r\n\r\n");
+         linger(fd);
+       },
+       ProbeReason::kProtocol},
+      {"half closed",
+       [](int fd) {
+         ::shutdown(fd, SHUT_WR);
+         linger(fd);
+       },
+       ProbeReason::kReset},
+      {"reset",
+       [](int fd) {
+         hear(fd);
+         const ::linger reset{.l_onoff = 1, .l_linger = 0};
+         ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+         ::close(fd);
+       },
+       ProbeReason::kReset},
+      {"byte by byte",
+       [](int fd) {
+         hear(fd);
+         for (const char byte : std::string("HTTP/1.1 200 OK\r\n") + std::string(1000, 'x')) {
+           say(fd, {&byte, 1});
+           std::this_thread::sleep_for(20ms);
+         }
+       },
+       ProbeReason::kTimeout},
+      {"slow body",
+       [](int fd) {
+         hear(fd);
+         say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc");
+         linger(fd);
+       },
+       ProbeReason::kTimeout},
+      {"endless headers",
+       [](int fd) {
+         hear(fd);
+         say(fd, "HTTP/1.1 200 OK\r\n");
+         while (::send(fd, "X-More: and more and more and more\r\n", 36, 0) > 0) {
+         }
+       },
+       ProbeReason::kProtocol},
+      {"endless body, but a status",
+       [](int fd) {
+         hear(fd);
+         say(fd, "HTTP/1.1 200 OK\r\n\r\n");
+         while (::send(fd, "more and more and more and more and\n", 36, 0) > 0) {
+         }
+       },
+       ProbeReason::kOk},
+      {"cut off body",
+       [](int fd) {
+         hear(fd);
+         say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc");
+       },
+       ProbeReason::kProtocol},
+  };
+  for (const auto& [what, serve, reason] : cases) {
+    Peer peer(serve);
+    view_.clear();
+    const auto begun = base::steady_now();
+    const auto record = result_of(peer.port(), {.type = ProbeType::kHttp, .timeout = 400ms});
+    EXPECT_EQ(record.reason, reason) << what << ": " << record.detail;
+    EXPECT_LT(base::steady_now() - begun, 600ms) << what;
+  }
+}
+
+TEST_P(ProberTest, latest_is_fresh_without_any_publish) {
+  Listening listening;
+  probe(listening.port, {.interval = 20ms, .timeout = 20ms, .fast_interval = 20ms, .jitter_percent = 0});
+  const auto first = first_result();
+  ASSERT_TRUE(test::eventually(5s, [&] {
+    const auto latest = prober_->latest(frontend_);
+    return latest != nullptr && latest->endpoints.at(0).checked_at > first.checked_at + 100ms;
+  }));
+  EXPECT_EQ(prober_->latest({.address = *base::SocketAddress::parse("240.64.0.9:1")}), nullptr);
+}
+
+TEST_P(ProberTest, stop_is_quick_with_probes_in_flight) {
+  Peer peer([](int fd) { linger(fd); });
+  probe(peer.port(), {.type = ProbeType::kHttp, .interval = 60s, .timeout = 60s});
+  ASSERT_TRUE(test::eventually(5s, [&] { return prober_->stats().in_flight == 1; }));
+  const auto begun = base::steady_now();
+  prober_->stop();
+  EXPECT_LT(base::steady_now() - begun, 500ms);
+  EXPECT_TRUE(prober_->latest(std::vector{frontend_}).empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Loops, ProberTest, testing::Values(io::LoopKind::kUring, io::LoopKind::kEpoll),
+                         [](const auto& test) { return test.param == io::LoopKind::kUring ? "io_uring" : "epoll"; });
+
+}  // namespace
+}  // namespace mesh::health
