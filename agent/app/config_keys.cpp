@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/config_keys.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+namespace mesh::app {
+
+using namespace std::chrono_literals;
+using datapath::TableSizes;
+using discovery::between;
+using discovery::choice_key;
+using discovery::Decoder;
+using discovery::group_key;
+using discovery::Key;
+using discovery::key;
+using discovery::KeyType;
+using discovery::Secrets;
+using discovery::Table;
+using discovery::table_key;
+using discovery::Value;
+
+namespace {
+
+constexpr std::array<std::string_view, 3> kLoops = {"auto", "io_uring", "epoll"};
+constexpr std::array<std::string_view, 4> kLogLevels = {"debug", "info", "warn", "error"};
+constexpr std::array<std::string_view, 3> kLogFormats = {"auto", "text", "json"};
+constexpr std::int64_t kMaxTable = 1 << 26;  // elements; the kernel's own limits are near
+
+const AgentSettings kFreshAgent{};
+const TableSizes kFreshSizes{};
+const CanarySettings kFreshCanary{};
+
+constexpr Key with_decode(Key key, void (*decode)(Decoder&, const Key&, const Value&, void*)) {
+  key.decode = decode;
+  return key;
+}
+
+/// "/a/b" without dots, doubled or trailing slashes; "" if it is none.
+std::string normal_cgroup(std::string_view text) {
+  if (!text.starts_with('/')) return {};
+  std::string normal;
+  while (!text.empty()) {
+    text.remove_prefix(std::min(text.find_first_not_of('/'), text.size()));
+    const std::string_view part = text.substr(0, text.find('/'));
+    if (part == "." || part == "..") return {};
+    if (!part.empty()) normal += "/" + std::string(part);
+    text.remove_prefix(part.size());
+  }
+  return normal.empty() ? "/" : normal;
+}
+
+bool is_below(std::string_view path, std::string_view ancestor) {
+  return ancestor == "/" ||
+         (path.starts_with(ancestor) && path.size() > ancestor.size() && path[ancestor.size()] == '/');
+}
+
+/// A program attached to a cgroup runs for everything below it, so nested entries would run twice.
+void decode_cgroups(Decoder& decoder, const Key&, const Value& value, void* target) {
+  if (!decoder.is_list(value)) return;
+  std::vector<std::pair<std::string, const Value*>> written;
+  std::vector<std::string> texts;
+  if (!decoder.strings(value, texts)) return;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    const std::string normal = normal_cgroup(texts[i]);
+    if (!normal.empty()) {
+      written.emplace_back(normal, &value.items[i]);
+      continue;
+    }
+    decoder.element(value.items[i], i, [&](const Value& item) {
+      decoder.error(item, "'" + texts[i] + "' is not a path below the cgroup2 mount",
+                    "write it as /system.slice/shop.service");
+    });
+  }
+  std::vector<std::string> kept;
+  for (std::size_t i = 0; i < written.size(); ++i) {
+    const auto& [path, item] = written[i];
+    const auto covers = [&](std::size_t other) {
+      return is_below(path, written[other].first) || (other < i && written[other].first == path);
+    };
+    std::size_t other = 0;
+    while (other < written.size() && (other == i || !covers(other))) ++other;
+    if (other == written.size()) {
+      kept.push_back(path);
+    } else {
+      decoder.warn(*item, path + " is covered by " + written[other].first, "remove it");
+    }
+  }
+  static_cast<AgentSettings*>(target)->cgroups = std::move(kept);
+}
+
+template <std::string AgentSettings::* Member>
+void decode_path(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (!text.starts_with('/')) {
+    decoder.error(value, "a path starts with /", text.empty() ? "remove the key for its default" : "");
+    return;
+  }
+  static_cast<AgentSettings*>(target)->*Member = std::move(text);
+}
+
+/// A path that may be empty.
+template <std::string AgentSettings::* Member>
+void decode_optional_path(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  if (value.kind == Value::Kind::kString && value.text.empty()) {
+    (static_cast<AgentSettings*>(target)->*Member).clear();
+  } else {
+    decode_path<Member>(decoder, key, value, target);
+  }
+}
+
+void decode_listen(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (!text.empty()) {
+    const auto address = base::SocketAddress::parse(text);
+    if (!address) {
+      decoder.error(value, address.error().message, "write it as 127.0.0.1:9464, or \"\" for no listener");
+      return;
+    }
+  }
+  static_cast<AgentSettings*>(target)->metrics_listen = std::move(text);
+}
+
+template <std::string CanarySettings::* Member, bool V4>
+void decode_canary_address(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  const auto ip = base::IpAddress::parse(text);
+  if (!ip || ip->is_v4() != V4 || ip->is_unspecified()) {
+    decoder.error(value, "'" + text + "' is not an " + (V4 ? "IPv4" : "IPv6") + " address",
+                  "name one that nothing uses, as " + kFreshCanary.*Member);
+    return;
+  }
+  static_cast<CanarySettings*>(target)->*Member = std::move(text);
+}
+
+void decode_live_shards(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::int64_t number = 0;
+  if (!decoder.integer(key, value, number)) return;
+  if (!std::has_single_bit(static_cast<std::uint64_t>(number))) {
+    decoder.error(value, value.text + " is not a power of two", "use 1, 2, 4 or 8");
+    return;
+  }
+  static_cast<TableSizes*>(target)->live_shards = static_cast<std::uint32_t>(number);
+}
+
+constexpr Key kMetricsKeys[] = {
+    with_decode(key<&AgentSettings::metrics_listen>("listen",
+                                                    "Address of HTTP for /metrics, /livez and /readyz; \"\" is none. "
+                                                    "Beyond loopback it needs token_file or TLS."),
+                decode_listen),
+    with_decode(
+        key<&AgentSettings::metrics_token_file>("token_file", "File with the bearer token that requests must have."),
+        decode_optional_path<&AgentSettings::metrics_token_file>),
+    with_decode(
+        key<&AgentSettings::metrics_tls_cert>("tls_cert", "PEM file of the certificate chain; together with tls_key."),
+        decode_optional_path<&AgentSettings::metrics_tls_cert>),
+    with_decode(key<&AgentSettings::metrics_tls_key>("tls_key", "PEM file of the private key."),
+                decode_optional_path<&AgentSettings::metrics_tls_key>),
+    key<&AgentSettings::metrics_max_series>(
+        "max_series", "Series in one answer; what is beyond is dropped and counted.", {100, 10'000'000}),
+};
+const Table kMetricsTable{.name = "metrics", .keys = kMetricsKeys, .defaults = &kFreshAgent};
+
+constexpr Key kLogKeys[] = {
+    choice_key<&AgentSettings::log_level>("level", "The least important lines to write.", kLogLevels),
+    choice_key<&AgentSettings::log_format>("format", "auto is text on a terminal and JSON elsewhere.", kLogFormats),
+};
+const Table kLogTable{.name = "log", .keys = kLogKeys, .defaults = &kFreshAgent};
+
+constexpr Key kLimitKeys[] = {
+    key<&TableSizes::services>("services", "Services in the kernel tables.", {16, kMaxTable}),
+    key<&TableSizes::ranges>(
+        "ranges", "Slot ranges; twice the services unless given, because an update holds the old and the new one.",
+        {32, kMaxTable}),
+    key<&TableSizes::slots>("slots", "Slots of all services together; see meshd estimate.", {1024, kMaxTable}),
+    key<&TableSizes::backends>("backends", "Endpoints of all services together.", {64, kMaxTable}),
+    key<&TableSizes::owners>("owners", "Sockets with a record at one time.", {64, kMaxTable}),
+    key<&TableSizes::affinities>("affinities", "Clients remembered for session affinity.", {64, kMaxTable}),
+    with_decode(key<&TableSizes::live_shards>("live_shards",
+                                              "Copies of the service counters, to keep CPUs apart; a power of two.",
+                                              {1, MESH_LIVE_SHARDS_MAX}),
+                decode_live_shards),
+};
+const Table kLimitsTable{.name = "limits", .keys = kLimitKeys, .defaults = &kFreshSizes};
+
+constexpr Key kCanaryKeys[] = {
+    key<&CanarySettings::enabled>("enabled", "Prove with real connects that the hooks work."),
+    key<&CanarySettings::interval>("interval", "Time between two proofs.", between(100ms, 1min)),
+    with_decode(key<&CanarySettings::address4>("address4", "IPv4 address that nothing else uses."),
+                decode_canary_address<&CanarySettings::address4, true>),
+    with_decode(key<&CanarySettings::address6>("address6", "IPv6 address that nothing else uses."),
+                decode_canary_address<&CanarySettings::address6, false>),
+};
+const Table kCanaryTable{.name = "canary", .keys = kCanaryKeys, .defaults = &kFreshCanary};
+
+constexpr Key kAgentKeys[] = {
+    required(with_decode(
+        key<&AgentSettings::cgroups>(
+            "cgroups",
+            "Cgroups whose processes use the services, as paths below the cgroup2 mount; [/] is the whole host."),
+        decode_cgroups)),
+    with_decode(key<&AgentSettings::cgroup_root>("cgroup_root", "The cgroup2 mount; \"\" finds it in /proc/mounts."),
+                decode_optional_path<&AgentSettings::cgroup_root>),
+    with_decode(
+        key<&AgentSettings::bpffs>("bpffs", "Folder on a BPF file system where programs, links and maps are pinned."),
+        decode_path<&AgentSettings::bpffs>),
+    with_decode(key<&AgentSettings::run_dir>("run_dir", "Folder for what is gone after a reboot."),
+                decode_path<&AgentSettings::run_dir>),
+    with_decode(key<&AgentSettings::state_dir>("state_dir", "Folder for what outlives a reboot: the last good state."),
+                decode_path<&AgentSettings::state_dir>),
+    with_decode(
+        key<&AgentSettings::socket>("socket", "Unix socket of the admin API; meshd.sock in run_dir unless given."),
+        decode_path<&AgentSettings::socket>),
+    key<&AgentSettings::socket_group>("socket_group",
+                                      "Group that may read over the admin socket; only root may change."),
+    with_decode(
+        key<&AgentSettings::exempt_cgroup>(
+            "exempt_cgroup", "The agent's own leaf cgroup, which is never redirected; \"\" is one below its own."),
+        decode_optional_path<&AgentSettings::exempt_cgroup>),
+    group_key("metrics", "HTTP for monitoring.", kMetricsTable),
+    choice_key<&AgentSettings::loop>("loop", "How the agent waits for its sockets.", kLoops),
+    group_key("log", "What the agent writes to standard error.", kLogTable),
+    key<&AgentSettings::max_probes_per_second>("max_probes_per_second", "Probes of all services together.",
+                                               {1, 1'000'000}),
+    table_key<&AgentSettings::limits>("limits", "Sizes of the kernel tables; a change holds from the next start.",
+                                      kLimitsTable),
+    table_key<&AgentSettings::canary>("canary", "Connects that prove the status.", kCanaryTable),
+};
+
+template <const Value* Sections::* Member>
+constexpr Key section(std::string_view name, std::string_view doc, const Table* table, std::string_view schema) {
+  return {.name = name,
+          .doc = doc,
+          .type = table != nullptr ? KeyType::kTable : KeyType::kCustom,
+          .table = table,
+          .schema = schema,
+          .decode = [](Decoder&, const Key&, const Value& value, void* target) {
+            static_cast<Sections*>(target)->*Member = &value;
+          }};
+}
+
+constexpr Key kRootKeys[] = {
+    required(section<&Sections::api_version>("apiVersion", "Version of this format; in every file.", nullptr,
+                                             R"({"const":"meshd/v1"})")),
+    section<&Sections::agent>("agent", "The agent itself; in one file only.", &kAgentTable, ""),
+    section<&Sections::defaults>("defaults", "What services don't say themselves; in one file only, holds for all.",
+                                 &discovery::kPolicyTable, ""),
+    section<&Sections::services>("services", "Services with their endpoints.", nullptr,
+                                 R"({"type":["array","null"],"items":{"$ref":"#/definitions/service"}})"),
+    section<&Sections::files>("files", "Watched files, or folders of files, with whole services.", nullptr,
+                              R"({"type":["array","null"],"items":{"type":"string","pattern":"^/"}})"),
+};
+
+}  // namespace
+
+const Table kRootTable{.name = "", .keys = kRootKeys};
+const Table kAgentTable{.name = "agent", .keys = kAgentKeys, .defaults = &kFreshAgent};
+
+void finish_agent_settings(Decoder& decoder, const Value& value, AgentSettings& settings) {
+  if (const Value* cgroups = value.find("cgroups"); cgroups != nullptr && settings.cgroups.empty()) {
+    decoder.under("cgroups", [&] {
+      decoder.error(*cgroups, "names no cgroup", "write [/system.slice/shop.service], or [/] for the whole host");
+    });
+  }
+  if (value.find("socket") == nullptr) settings.socket = settings.run_dir + "/meshd.sock";
+
+  const Value* const limits = value.find("limits");
+  TableSizes& sizes = settings.limits;
+  if (limits == nullptr || limits->find("ranges") == nullptr) {
+    sizes.ranges = std::max(sizes.ranges, std::min<std::uint32_t>(sizes.services * 2, kMaxTable));
+  } else if (sizes.ranges < sizes.services + 2) {
+    decoder.under("limits", [&] {
+      decoder.error(
+          *limits->find("ranges"),
+          std::to_string(sizes.ranges) + " ranges are too few for " + std::to_string(sizes.services) + " services",
+          "use " + std::to_string(sizes.services * 2) + ", or remove the key");
+    });
+  }
+
+  const Value* const metrics = value.find("metrics");
+  if (metrics == nullptr) return;
+  decoder.under("metrics", [&] {
+    if (settings.metrics_tls_cert.empty() != settings.metrics_tls_key.empty()) {
+      decoder.error(*metrics, "tls_cert and tls_key belong together", "give both or none");
+    }
+    const auto listen = base::SocketAddress::parse(settings.metrics_listen);
+    if (!listen) return;
+    const bool loopback =
+        listen->ip.is_v4() ? listen->ip.bytes[12] == 127 : listen->ip == *base::IpAddress::parse("::1");
+    if (!loopback && settings.metrics_token_file.empty() && settings.metrics_tls_cert.empty()) {
+      decoder.error(*metrics, settings.metrics_listen + " can be reached from other machines",
+                    "add token_file, or tls_cert and tls_key");
+    }
+  });
+}
+
+}  // namespace mesh::app

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of meshd.yaml above those of a service (discovery/service_keys.hpp).
+#pragma once
+
+#include "app/config.hpp"
+#include "discovery/keys.hpp"
+
+namespace mesh::app {
+
+inline constexpr std::string_view kApiVersion = "meshd/v1";
+
+/// The sections of one file, as they were found; decoded later, because `defaults` holds for the services of all files.
+struct Sections {
+  const discovery::Value* api_version = nullptr;
+  const discovery::Value* agent = nullptr;
+  const discovery::Value* defaults = nullptr;
+  const discovery::Value* services = nullptr;
+  const discovery::Value* files = nullptr;
+};
+
+extern const discovery::Table kRootTable;   // Sections
+extern const discovery::Table kAgentTable;  // AgentSettings
+
+/// What no single key can check: relations between keys, defaults that follow from other keys.
+void finish_agent_settings(discovery::Decoder& decoder, const discovery::Value& value, AgentSettings& settings);
+
+}  // namespace mesh::app

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// JSON text to Values, streaming: the elements of top-level lists go to the sink one by one, so that a file of 10,000
+// services needs memory for its text and one service. The only user of nlohmann's parser in discovery.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+
+#include "discovery/value.hpp"
+
+namespace mesh::discovery {
+
+inline constexpr std::size_t kMaxJsonBytes = 256u << 20;  ///< 100,000 services of 10 endpoints are 70 MB.
+
+/// What is left of the document after the sink took the elements of its top-level lists. Nothing if there were errors,
+/// which are in `findings`. `document` must have been made with `text`.
+std::optional<Value> read_json(const Document& document, std::string_view text, ValueBuilder::Sink sink,
+                               Findings& findings);
+
+}  // namespace mesh::discovery

@@ -1,0 +1,613 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "discovery/service_keys.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "base/random.hpp"
+
+namespace mesh::discovery {
+
+using namespace std::chrono_literals;
+using model::ProbePolicy;
+
+template <>
+struct EnumNames<model::Algorithm> {
+  static constexpr std::array<std::string_view, 4> names = {"weighted_random", "round_robin", "maglev", "source_hash"};
+  static constexpr std::array<model::Algorithm, 4> values = {model::Algorithm::kWeightedRandom,
+                                                             model::Algorithm::kRoundRobin, model::Algorithm::kMaglev,
+                                                             model::Algorithm::kSourceHash};
+};
+template <>
+struct EnumNames<model::HashKey> {
+  static constexpr std::array<std::string_view, 4> names = {"namespace", "cgroup", "uid", "source_address"};
+  static constexpr std::array<model::HashKey, 4> values = {model::HashKey::kNamespace, model::HashKey::kCgroup,
+                                                           model::HashKey::kUid, model::HashKey::kSourceAddress};
+};
+template <>
+struct EnumNames<model::ProbeType> {
+  static constexpr std::array<std::string_view, 4> names = {"tcp", "http", "https", "grpc"};
+  static constexpr std::array<model::ProbeType, 4> values = {model::ProbeType::kTcp, model::ProbeType::kHttp,
+                                                             model::ProbeType::kHttps, model::ProbeType::kGrpc};
+};
+template <>
+struct EnumNames<model::ProbeWhen> {
+  static constexpr std::array<std::string_view, 2> names = {"used", "always"};
+  static constexpr std::array<model::ProbeWhen, 2> values = {model::ProbeWhen::kUsed, model::ProbeWhen::kAlways};
+};
+
+namespace {
+
+constexpr std::size_t kMaxName = 253;
+constexpr std::size_t kMaxHeaders = 32;
+constexpr std::size_t kMaxStatusRanges = 32;
+constexpr std::array<std::string_view, 2> kProtocolNames = {"tcp", "udp"};
+
+bool is_token(std::string_view text) {
+  constexpr std::string_view kSpecial = "!#$%&'*+-.^_`|~";  // RFC 9110 section 5.6.2
+  return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || kSpecial.contains(c);
+  });
+}
+
+bool is_visible(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+}
+
+bool is_prime(std::uint32_t number) {
+  if (number < 2) return false;
+  for (std::uint32_t divisor = 2; divisor * divisor <= number; ++divisor) {
+    if (number % divisor == 0) return false;
+  }
+  return true;
+}
+
+std::string format_range(const std::pair<std::uint16_t, std::uint16_t>& range) {
+  const std::string low = std::to_string(range.first);
+  return range.first == range.second ? low : low + "-" + std::to_string(range.second);
+}
+
+constexpr Key with_decode(Key key, void (*decode)(Decoder&, const Key&, const Value&, void*)) {
+  key.decode = decode;
+  return key;
+}
+
+constexpr Key with_schema(Key key, std::string_view schema) {
+  key.type = KeyType::kCustom;
+  key.schema = schema;
+  return key;
+}
+
+// Probe ---------------------------------------------------------------------------------------------------------------
+
+void decode_method(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (!is_token(text)) {
+    decoder.error(value, "'" + text + "' is not an HTTP method", "write GET or HEAD");
+    return;
+  }
+  static_cast<ProbePolicy*>(target)->method = std::move(text);
+}
+
+void decode_path(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (!text.starts_with('/')) {
+    decoder.error(value, "a path starts with /", "write /" + text);
+  } else if (!is_visible(text)) {
+    decoder.error(value, "a path has only visible ASCII characters", "percent-encode the others");
+  } else {
+    static_cast<ProbePolicy*>(target)->path = std::move(text);
+  }
+}
+
+template <std::string ProbePolicy::* Member>
+void decode_host(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (!is_visible(text) || text.contains('/')) {
+    decoder.error(value, "'" + text + "' is not a host name", "write it as orders.example.com");
+    return;
+  }
+  static_cast<ProbePolicy*>(target)->*Member = std::move(text);
+}
+
+void decode_headers(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  if (!decoder.is_map(value)) return;
+  if (value.items.size() > kMaxHeaders) {
+    decoder.error(value, "more than " + std::to_string(kMaxHeaders) + " headers");
+    return;
+  }
+  std::vector<std::pair<std::string, std::string>> headers;
+  for (const Value& item : value.items) {
+    decoder.under(item.key, [&] {
+      std::string text;
+      if (!is_token(item.key)) {
+        decoder.error_at(item.key_place, "not a header name");
+      } else if (decoder.string(key, item, text)) {
+        headers.emplace_back(item.key, std::move(text));
+      }
+    });
+  }
+  static_cast<ProbePolicy*>(target)->headers = std::move(headers);
+}
+
+Value encode_headers(const Key&, const void* target, Secrets secrets) {
+  Value map = Value::map();
+  for (const auto& [name, text] : static_cast<const ProbePolicy*>(target)->headers) {
+    map.add(name, Value::string(secrets == Secrets::kReveal ? text : "<hidden>"));
+  }
+  return map;
+}
+
+bool decode_status_range(Decoder& decoder, const Value& value, std::pair<std::uint16_t, std::uint16_t>& range) {
+  const auto refuse = [&] {
+    return decoder.error(value, "must be a status or a range of statuses from 100 to 599", "write 200 or \"200-299\"");
+  };
+  if (!value.is_scalar()) return refuse();
+  const char* const end = value.text.data() + value.text.size();
+  const auto low = std::from_chars(value.text.data(), end, range.first);
+  if (low.ec != std::errc{}) return refuse();
+  range.second = range.first;
+  if (low.ptr != end) {
+    if (*low.ptr != '-') return refuse();
+    const auto high = std::from_chars(low.ptr + 1, end, range.second);
+    if (high.ec != std::errc{} || high.ptr != end) return refuse();
+  }
+  return (range.first >= 100 && range.first <= range.second && range.second <= 599) || refuse();
+}
+
+void decode_expect(Decoder& decoder, const Key&, const Value& value, void* target) {
+  std::vector<std::pair<std::uint16_t, std::uint16_t>> ranges;
+  bool good = true;
+  const auto read = [&](const Value& item) {
+    good = decode_status_range(decoder, item, ranges.emplace_back()) && good;
+  };
+  if (value.is_scalar() && value.kind != Value::Kind::kNull) {
+    read(value);
+  } else {
+    if (!decoder.is_list(value)) return;
+    if (value.items.empty() || value.items.size() > kMaxStatusRanges) {
+      decoder.error(value, "must have 1 to " + std::to_string(kMaxStatusRanges) + " elements");
+      return;
+    }
+    decoder.each(value, read);
+  }
+  if (good) static_cast<ProbePolicy*>(target)->expect = std::move(ranges);
+}
+
+Value encode_expect(const Key&, const void* target, Secrets) {
+  Value list = Value::list();
+  for (const auto& range : static_cast<const ProbePolicy*>(target)->expect) {
+    list.items.push_back(range.first == range.second ? Value::number(range.first) : Value::string(format_range(range)));
+  }
+  return list;
+}
+
+constexpr Key kProbeKeys[] = {
+    key<&ProbePolicy::type>("type", "What counts as an answer: a TCP handshake, an HTTP status, or gRPC health."),
+    key<&ProbePolicy::when>("when", "Probe only while this node sends connections to the service, or always."),
+    key<&ProbePolicy::interval>("interval", "Time between two probes of one endpoint.", between(10ms, 1h)),
+    key<&ProbePolicy::timeout>("timeout", "One deadline for the whole probe, from connect to the last byte.",
+                               between(10ms, 5min)),
+    key<&ProbePolicy::fast_interval>("fast_interval", "Interval while an endpoint is between up and down.",
+                                     between(10ms, 1h)),
+    key<&ProbePolicy::rise>("rise", "Successes in a row before an endpoint is up again.", {1, 100}),
+    key<&ProbePolicy::fall>("fall", "Failures in a row before an endpoint is down.", {1, 100}),
+    key<&ProbePolicy::jitter_percent>("jitter", "Random part of the interval in percent, both ways.", {0, 50}),
+    key<&ProbePolicy::require_initial_check>("require_initial_check",
+                                             "An endpoint gets no connections before its first success."),
+    key<&ProbePolicy::port>("port", "Probe this port instead of the endpoint's; 0 is the endpoint's.", {0, 65535}),
+    with_decode(key<&ProbePolicy::method>("method", "HTTP method."), decode_method),
+    with_decode(key<&ProbePolicy::path>("path", "HTTP path, with its query."), decode_path),
+    with_decode(key<&ProbePolicy::host>("host", "Host header; empty is the endpoint's address."),
+                decode_host<&ProbePolicy::host>),
+    {.name = "headers",
+     .doc = "HTTP headers to send. Not shown by config show.",
+     .schema = R"({"type":"object","maxProperties":32,"additionalProperties":{"type":"string"}})",
+     .decode = decode_headers,
+     .encode = encode_headers},
+    {.name = "expect",
+     .doc = "HTTP statuses that are a success: numbers and ranges.",
+     .schema =
+         R"({"oneOf":[{"type":"integer","minimum":100,"maximum":599},{"type":"string","pattern":"^[1-5][0-9][0-9](-[1-5][0-9][0-9])?$"},{"type":"array","minItems":1,"maxItems":32,"items":{"oneOf":[{"type":"integer","minimum":100,"maximum":599},{"type":"string","pattern":"^[1-5][0-9][0-9](-[1-5][0-9][0-9])?$"}]}}]})",
+     .decode = decode_expect,
+     .encode = encode_expect},
+    key<&ProbePolicy::expect_body>("expect_body",
+                                   "Text that must occur in the first 16 KiB of the body; empty is not looked at."),
+    key<&ProbePolicy::tls>("tls", "Probe gRPC over TLS."),
+    with_decode(key<&ProbePolicy::sni>("sni", "Server name to ask for and to verify; empty is host without its port."),
+                decode_host<&ProbePolicy::sni>),
+    key<&ProbePolicy::ca_file>("ca_file", "PEM file of trusted issuers; empty is the system's."),
+    key<&ProbePolicy::verify>("verify", "Verify the certificate's chain, name and expiry."),
+    key<&ProbePolicy::grpc_service>("grpc_service",
+                                    "Service name of grpc.health.v1.Health/Check; empty is the whole server."),
+};
+
+const ProbePolicy kFreshProbe{};
+
+constexpr unsigned bit(model::ProbeType type) { return 1u << static_cast<unsigned>(type); }
+constexpr unsigned kHttpTypes = bit(model::ProbeType::kHttp) | bit(model::ProbeType::kHttps);
+constexpr unsigned kTlsTypes = bit(model::ProbeType::kHttps) | bit(model::ProbeType::kGrpc);
+
+/// Keys that mean something for some types of probe only.
+constexpr std::pair<std::string_view, unsigned> kKeyTypes[] = {
+    {"method", kHttpTypes},
+    {"path", kHttpTypes},
+    {"host", kHttpTypes | bit(model::ProbeType::kGrpc)},
+    {"headers", kHttpTypes},
+    {"expect", kHttpTypes},
+    {"expect_body", kHttpTypes},
+    {"tls", bit(model::ProbeType::kGrpc)},
+    {"sni", kTlsTypes},
+    {"ca_file", kTlsTypes},
+    {"verify", kTlsTypes},
+    {"grpc_service", bit(model::ProbeType::kGrpc)},
+};
+
+/// A key without meaning for the type is an error where it is written; inherited, it falls back to its default, so that
+/// equal probes are equal objects.
+void fit_keys_to_type(Decoder& decoder, const Value& value, ProbePolicy& probe) {
+  for (const auto& [name, types] : kKeyTypes) {
+    if ((types & bit(probe.type)) != 0) continue;
+    const Value* const written = value.find(name);
+    if (written == nullptr) {
+      const Key& key = *kProbeTable.find(name);
+      key.decode(decoder, key, key.encode(key, &kFreshProbe, Secrets::kReveal), &probe);
+      continue;
+    }
+    std::string fitting;
+    for (std::size_t i = 0; i < EnumNames<model::ProbeType>::values.size(); ++i) {
+      if ((types & bit(EnumNames<model::ProbeType>::values[i])) == 0) continue;
+      fitting += (fitting.empty() ? "" : " or ") + std::string(EnumNames<model::ProbeType>::names[i]);
+    }
+    decoder.under(name, [&] {
+      decoder.error_at(written->key_place,
+                       "has no meaning for a " + std::string(model::to_string(probe.type)) + " probe",
+                       "set type: " + fitting + ", or remove it");
+    });
+  }
+}
+
+/// A longer time than the interval is an error where it is written, and shortened where it is inherited.
+void fit_into_interval(Decoder& decoder, const Value& value, std::string_view name, std::chrono::milliseconds interval,
+                       std::chrono::milliseconds& time) {
+  if (time <= interval) return;
+  const Value* const written = value.find(name);
+  if (written == nullptr) {
+    time = interval;
+    return;
+  }
+  decoder.under(name, [&] {
+    decoder.error(*written, "longer than the interval of " + std::to_string(interval.count()) + "ms",
+                  "shorten it or set a longer interval");
+  });
+}
+
+std::size_t hash_of(const ProbePolicy& probe) {
+  const auto hash = [](std::string_view text) { return std::hash<std::string_view>{}(text); };
+  return hash(probe.path) ^ (hash(probe.host) * 3) ^ (hash(probe.grpc_service) * 5) ^
+         base::mix64(static_cast<std::uint64_t>(probe.interval.count()) * 8 + static_cast<unsigned>(probe.type) +
+                     (std::uint64_t{probe.port} << 48));
+}
+
+// Service -------------------------------------------------------------------------------------------------------------
+
+void decode_maglev_size(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::int64_t number = 0;
+  if (!decoder.integer(key, value, number)) return;
+  const auto size = static_cast<std::uint32_t>(number);
+  const auto [below, above] = nearest_primes(size);
+  if (below != size) {
+    decoder.error(value, std::to_string(size) + " is not a prime",
+                  "the nearest are " + std::to_string(below) + " and " + std::to_string(above));
+    return;
+  }
+  static_cast<ServicePolicy*>(target)->maglev_size = size;
+}
+
+void decode_probe(Decoder& decoder, const Key&, const Value& value, void* target) {
+  static_cast<ServiceDecoder*>(decoder.context)->probe(value, *static_cast<ServicePolicy*>(target));
+}
+
+Value encode_probe(const Key&, const void* target, Secrets secrets) {
+  const auto& probe = static_cast<const ServicePolicy*>(target)->probe;
+  if (!probe) return Value::string("none");
+  // People want to see every setting that means something; the state on disk wants to be small.
+  Value map = encode(kProbeTable, probe.get(), secrets, secrets == Secrets::kReveal ? Encode::kChanged : Encode::kAll);
+  std::erase_if(map.items, [&](const Value& item) {
+    const auto found = std::find_if(std::begin(kKeyTypes), std::end(kKeyTypes),
+                                    [&](const auto& entry) { return entry.first == item.key; });
+    return found != std::end(kKeyTypes) && (found->second & bit(probe->type)) == 0;
+  });
+  return map;
+}
+
+constexpr Key kPolicyKeys[] = {
+    key<&ServicePolicy::balance>("balance", "How a connection's endpoint is chosen."),
+    key<&ServicePolicy::hash_key>("hash_key", "What a client is, for maglev, source_hash and affinity."),
+    key<&ServicePolicy::affinity_timeout>(
+        "affinity_timeout", "A client that comes back within this time gets the same endpoint; 0 is no affinity.",
+        between(0s, 30 * 24h)),
+    key<&ServicePolicy::panic_threshold>(
+        "panic_threshold",
+        "If fewer than this percentage of endpoints are up, those that are down are used too; 0 is never.", {0, 100}),
+    with_decode(
+        key<&ServicePolicy::maglev_size>(
+            "maglev_size", "Entries of a Maglev table; a prime, best 100 times the number of endpoints.", {3, 1048573}),
+        decode_maglev_size),
+    {.name = "probe",
+     .doc = "How endpoints are probed; none is not at all.",
+     .schema = R"({"oneOf":[{"const":"none"},{"$ref":"#/definitions/probe"}]})",
+     .decode = decode_probe,
+     .encode = encode_probe},
+};
+
+const ServicePolicy kFreshPolicy{};
+
+constexpr Key kEndpointKeys[] = {
+    required(key<&model::Endpoint::address>("address", "Address and port of the server.")),
+    key<&model::Endpoint::weight>("weight", "Share of new connections relative to the others; 0 is none.", {0, 65535}),
+    key<&model::Endpoint::draining>("draining", "The server is leaving: no new connections."),
+};
+
+const model::Endpoint kFreshEndpoint{};
+
+void decode_name(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  const bool good = !text.empty() && text.size() <= kMaxName && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '/' || c == '_';
+  });
+  if (good) {
+    static_cast<ServiceSpec*>(target)->name = std::move(text);
+    return;
+  }
+  std::string lower = text;
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  decoder.error(value, "a name is 1 to 253 of a-z 0-9 . - / _",
+                lower != text ? "write " + lower.substr(0, kMaxName) : "");
+}
+
+void decode_protocol(Decoder& decoder, const Key&, const Value& value, void* target) {
+  const Key choice{.names = kProtocolNames};
+  std::vector<model::Protocol> protocols;
+  const auto read = [&](const Value& item) {
+    std::string_view name;
+    if (!decoder.choice(choice, item, name)) return;
+    const auto protocol = *model::protocol_from(name);
+    if (std::find(protocols.begin(), protocols.end(), protocol) != protocols.end()) {
+      decoder.error(item, std::string(name) + " stands twice");
+    } else {
+      protocols.push_back(protocol);
+    }
+  };
+  if (value.kind == Value::Kind::kList) {
+    decoder.each(value, read);
+    if (value.items.empty()) decoder.error(value, "names no protocol", "write tcp, udp or [tcp, udp]");
+  } else {
+    read(value);
+  }
+  if (!protocols.empty()) static_cast<ServiceSpec*>(target)->protocols = std::move(protocols);
+}
+
+Value encode_protocol(const Key&, const void* target, Secrets) {
+  const auto& protocols = static_cast<const ServiceSpec*>(target)->protocols;
+  if (protocols.size() == 1) return Value::string(std::string(model::to_string(protocols.front())));
+  Value list = Value::list();
+  for (const auto protocol : protocols) list.items.push_back(Value::string(std::string(model::to_string(protocol))));
+  return list;
+}
+
+void decode_endpoints(Decoder& decoder, const Key&, const Value& value, void* target) {
+  if (!decoder.is_list(value)) return;
+  auto& services = *static_cast<ServiceDecoder*>(decoder.context);
+  std::vector<model::Endpoint> endpoints(value.items.size());
+  std::size_t index = 0;
+  decoder.each(value, [&](const Value& item) { services.endpoint(item, endpoints[index++]); });
+  static_cast<ServiceSpec*>(target)->endpoints = std::move(endpoints);
+}
+
+Value encode_endpoints(const Key&, const void* target, Secrets secrets) {
+  const auto& endpoints = static_cast<const ServiceSpec*>(target)->endpoints;
+  if (!endpoints) return {};
+  Value list = Value::list();
+  for (const model::Endpoint& endpoint : *endpoints) {
+    list.items.push_back(encode(kEndpointTable, &endpoint, secrets, Encode::kChanged));
+  }
+  return list;
+}
+
+constexpr Key kServiceKeys[] = {
+    required(with_schema(with_decode(key<&ServiceSpec::name>(
+                                         "name", "How people call it; unique or shared by the ports of one service."),
+                                     decode_name),
+                         R"({"type":"string","pattern":"^[a-z0-9./_-]{1,253}$"})")),
+    required(key<&ServiceSpec::address>("address", "The address and port that applications connect to.")),
+    {.name = "protocol",
+     .doc = "tcp, udp or both.",
+     .schema =
+         R"({"oneOf":[{"enum":["tcp","udp"]},{"type":"array","minItems":1,"uniqueItems":true,"items":{"enum":["tcp","udp"]}}]})",
+     .decode = decode_protocol,
+     .encode = encode_protocol},
+    {.name = "endpoints",
+     .doc = "The servers: addresses, or maps with a weight. Exactly one of endpoints and file is given.",
+     .schema = R"({"type":"array","items":{"oneOf":[{"type":"string"},{"$ref":"#/definitions/endpoint"}]}})",
+     .decode = decode_endpoints,
+     .encode = encode_endpoints},
+    key<&ServiceSpec::file>("file", "A watched JSON or YAML file with the endpoints."),
+};
+
+const ServiceSpec kFreshService{};
+
+}  // namespace
+
+const Table kProbeTable{.name = "probe", .keys = kProbeKeys, .defaults = &kFreshProbe};
+const Table kPolicyTable{.name = "defaults", .keys = kPolicyKeys, .defaults = &kFreshPolicy};
+const Table kEndpointTable{.name = "an endpoint", .keys = kEndpointKeys, .defaults = &kFreshEndpoint};
+const Table kServiceTable{.name = "a service",
+                          .keys = kServiceKeys,
+                          .defaults = &kFreshService,
+                          .base = &kPolicyTable,
+                          .base_of = [](void* object) -> void* { return &static_cast<ServiceSpec*>(object)->policy; }};
+
+bool ServicePolicy::operator==(const ServicePolicy& other) const {
+  const bool same_probe = probe == other.probe || (probe && other.probe && *probe == *other.probe);
+  return same_probe && balance == other.balance && hash_key == other.hash_key &&
+         affinity_timeout == other.affinity_timeout && panic_threshold == other.panic_threshold &&
+         maglev_size == other.maglev_size;
+}
+
+std::pair<std::uint32_t, std::uint32_t> nearest_primes(std::uint32_t number) {
+  std::uint32_t below = std::max<std::uint32_t>(number, 2);
+  while (!is_prime(below)) --below;
+  std::uint32_t above = std::max<std::uint32_t>(number, 2);
+  while (!is_prime(above)) ++above;
+  return {below, above};
+}
+
+std::optional<std::pair<std::string, std::string>> endpoint_problem(const base::SocketAddress& endpoint,
+                                                                    const base::SocketAddress& frontend) {
+  const auto family = [](const base::SocketAddress& address) { return address.ip.is_v4() ? "IPv4" : "IPv6"; };
+  if (endpoint.ip.is_v4() != frontend.ip.is_v4()) {
+    return std::pair{endpoint.to_string() + " is " + family(endpoint) + ", the service's address " +
+                         frontend.to_string() + " is " + family(frontend),
+                     std::string("a service and its endpoints are of one family")};
+  }
+  if (endpoint == frontend) {
+    return std::pair{endpoint.to_string() + " is the service's own address",
+                     std::string("name the servers' addresses")};
+  }
+  return std::nullopt;
+}
+
+std::optional<base::SocketAddress> sort_endpoints(std::vector<model::Endpoint>& endpoints) {
+  const auto by_address = [](const model::Endpoint& a, const model::Endpoint& b) { return a.address < b.address; };
+  std::sort(endpoints.begin(), endpoints.end(), by_address);
+  const auto twice = std::adjacent_find(endpoints.begin(), endpoints.end(),
+                                        [](const auto& a, const auto& b) { return a.address == b.address; });
+  if (twice == endpoints.end()) return std::nullopt;
+  return twice->address;
+}
+
+void ServiceDecoder::probe(const Value& value, ServicePolicy& policy) {
+  if (value.is_scalar() && value.text == "none") {
+    policy.probe = nullptr;
+    return;
+  }
+  if (!decoder_.is_map(value)) return;
+  ProbePolicy probe = policy.probe ? *policy.probe : ProbePolicy{};
+  const std::size_t errors_before = decoder_.error_count();
+  decoder_.table(kProbeTable, value, &probe);
+  fit_keys_to_type(decoder_, value, probe);
+  fit_into_interval(decoder_, value, "timeout", probe.interval, probe.timeout);
+  fit_into_interval(decoder_, value, "fast_interval", probe.interval, probe.fast_interval);
+  if (decoder_.error_count() > errors_before) return;
+  const std::size_t hash = hash_of(probe);
+  const auto [first, last] = probes_.equal_range(hash);
+  const auto known = std::find_if(first, last, [&](const auto& entry) { return *entry.second == probe; });
+  policy.probe = known != last ? known->second
+                               : probes_.emplace(hash, std::make_shared<const ProbePolicy>(std::move(probe)))->second;
+}
+
+bool ServiceDecoder::endpoint(const Value& value, model::Endpoint& out) {
+  out = {};
+  if (value.kind == Value::Kind::kString || value.kind == Value::Kind::kPlain)
+    return decoder_.address(value, out.address);
+  const std::size_t errors_before = decoder_.error_count();
+  decoder_.table(kEndpointTable, value, &out);
+  return decoder_.error_count() == errors_before;
+}
+
+std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& value) {
+  ServiceSpec spec;
+  spec.policy = defaults_;
+  const std::size_t errors_before = decoder_.error_count();
+  void* const outer_context = std::exchange(decoder_.context, this);
+  decoder_.table(kServiceTable, value, &spec);
+  decoder_.context = outer_context;
+  if (value.kind != Value::Kind::kMap) return std::nullopt;
+
+  const Value* const file = value.find("file");
+  const Value* const endpoints = value.find("endpoints");
+  if (file != nullptr && file_key_ == FileKey::kRefused) {
+    decoder_.error_at(file->key_place, "'file' is for services in meshd.yaml", "list the endpoints here");
+  } else if (file != nullptr && endpoints != nullptr) {
+    decoder_.error_at(file->key_place, "a service has either 'endpoints' or a 'file'", "remove one of them");
+  } else if (file == nullptr && endpoints == nullptr) {
+    decoder_.error(value, "a service needs 'endpoints' or a 'file'",
+                   "write endpoints: [] for a service without servers");
+  } else if (file != nullptr && !spec.file.starts_with('/')) {
+    decoder_.error(*file, "a path starts with /");
+  }
+  if (decoder_.error_count() > errors_before) return std::nullopt;
+
+  if (spec.endpoints) {
+    for (std::size_t i = 0; i < spec.endpoints->size(); ++i) {
+      const base::SocketAddress& address = (*spec.endpoints)[i].address;
+      const auto report = [&](std::string message, std::string suggestion) {
+        decoder_.under("endpoints", [&] {
+          decoder_.element(endpoints->items[i], i, [&](const Value& item) {
+            const Value* const written = item.find("address");
+            decoder_.error(written != nullptr ? *written : item, std::move(message), std::move(suggestion));
+          });
+        });
+      };
+      if (auto problem = endpoint_problem(address, spec.address)) {
+        report(std::move(problem->first), std::move(problem->second));
+      }
+    }
+    std::vector<model::Endpoint> sorted = *spec.endpoints;
+    if (const auto twice = sort_endpoints(sorted)) {
+      for (std::size_t i = spec.endpoints->size(); i-- > 0;) {
+        if ((*spec.endpoints)[i].address != *twice) continue;
+        decoder_.under("endpoints", [&] {
+          decoder_.element(endpoints->items[i], i, [&](const Value& item) {
+            decoder_.error(item, "endpoint " + twice->to_string() + " stands twice", "remove one of them");
+          });
+        });
+        break;
+      }
+    }
+    if (decoder_.error_count() > errors_before) return std::nullopt;
+    spec.endpoints = std::move(sorted);
+  }
+
+  Decoded decoded{.services = {}, .file = std::move(spec.file), .address_place = value.find("address")->place};
+  const bool only_udp = spec.protocols == std::vector{model::Protocol::kUdp};
+  if (only_udp && value.find("probe") == nullptr) spec.policy.probe = nullptr;  // no default probe speaks UDP
+  for (const model::Protocol protocol : spec.protocols) {
+    model::Service service;
+    service.name = spec.name;
+    service.frontend = {spec.address, protocol};
+    service.algorithm = spec.policy.balance;
+    service.hash_key = spec.policy.hash_key;
+    service.maglev_size = spec.policy.maglev_size;
+    service.affinity_timeout = spec.policy.affinity_timeout;
+    service.panic_threshold_percent = spec.policy.panic_threshold;
+    service.probe = spec.policy.probe;
+    if (spec.endpoints) service.endpoints = *spec.endpoints;
+    service.source = "file";
+    service.origin = origin_name_ + ":" + std::to_string(decoder_.line_of(value));
+    decoded.services.push_back(std::move(service));
+  }
+  return decoded;
+}
+
+Value encode_service(const model::Service& service, Secrets secrets, Encode what) {
+  ServiceSpec spec;
+  spec.name = service.name;
+  spec.address = service.frontend.address;
+  spec.protocols = {service.frontend.protocol};
+  spec.policy = {service.algorithm,   service.hash_key, service.affinity_timeout, service.panic_threshold_percent,
+                 service.maglev_size, service.probe};
+  spec.endpoints = service.endpoints;
+  Value map = encode(kServiceTable, &spec, secrets, what);
+  std::erase_if(map.items, [](const Value& item) { return item.key == "file"; });
+  return map;
+}
+
+}  // namespace mesh::discovery

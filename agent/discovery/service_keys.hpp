@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a service, an endpoint and a probe look like in a file, in meshd.yaml and in service files alike.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "discovery/keys.hpp"
+#include "model/service.hpp"
+
+namespace mesh::discovery {
+
+/// What `defaults:` can set, and each service can set for itself.
+struct ServicePolicy {
+  model::Algorithm balance = model::Algorithm::kWeightedRandom;
+  model::HashKey hash_key = model::HashKey::kNamespace;
+  std::chrono::seconds affinity_timeout{0};
+  unsigned panic_threshold = 50;  ///< Percent.
+  std::uint32_t maglev_size = 4093;
+  std::shared_ptr<const model::ProbePolicy> probe;
+  bool operator==(const ServicePolicy&) const;
+};
+
+/// A service as it is written; `protocol: [tcp, udp]` becomes two model services.
+struct ServiceSpec {
+  std::string name;
+  base::SocketAddress address;
+  std::vector<model::Protocol> protocols{model::Protocol::kTcp};
+  ServicePolicy policy;
+  std::optional<std::vector<model::Endpoint>> endpoints;  ///< Sorted.
+  std::string file;
+};
+
+extern const Table kProbeTable;     // model::ProbePolicy
+extern const Table kPolicyTable;    // ServicePolicy
+extern const Table kEndpointTable;  // model::Endpoint
+extern const Table kServiceTable;   // ServiceSpec
+
+/// Decodes the services and endpoints of one file. Equal probe settings share one object.
+class ServiceDecoder {
+ public:
+  enum class FileKey { kAllowed, kRefused };  ///< `file:` stands in meshd.yaml only.
+
+  ServiceDecoder(Decoder& decoder, const ServicePolicy& defaults, FileKey file_key, std::string origin_name)
+      : decoder_(decoder), defaults_(defaults), file_key_(file_key), origin_name_(std::move(origin_name)) {}
+
+  /// Nothing after an error; the services share name, address and endpoints, one per protocol, origin "NAME:LINE".
+  struct Decoded {
+    std::vector<model::Service> services;
+    std::string file;  ///< Of `file:`; then the services have no endpoints yet.
+    Place address_place;
+  };
+  std::optional<Decoded> service(const Value& value);
+
+  /// One element of `endpoints`: a map, or only its address.
+  bool endpoint(const Value& value, model::Endpoint& out);
+
+  void probe(const Value& value, ServicePolicy& policy);
+
+ private:
+  Decoder& decoder_;
+  const ServicePolicy& defaults_;
+  FileKey file_key_;
+  std::string origin_name_;
+  std::unordered_multimap<std::size_t, std::shared_ptr<const model::ProbePolicy>> probes_;
+};
+
+/// Sorts endpoints; an address that stands twice is returned.
+std::optional<base::SocketAddress> sort_endpoints(std::vector<model::Endpoint>& endpoints);
+
+/// Why this can't be an endpoint of that frontend, with a suggestion: the other family, or the frontend itself.
+std::optional<std::pair<std::string, std::string>> endpoint_problem(const base::SocketAddress& endpoint,
+                                                                    const base::SocketAddress& frontend);
+
+/// The prime at or below `number`, and at or above.
+std::pair<std::uint32_t, std::uint32_t> nearest_primes(std::uint32_t number);
+
+/// A service as a map that decodes to the same with default defaults; changed keys only.
+Value encode_service(const model::Service& service, Secrets secrets, Encode what = Encode::kChanged);
+
+}  // namespace mesh::discovery
