@@ -34,10 +34,8 @@ std::string built_program(const std::string& name) {
 }
 
 std::string built_next_meshd() {
-  const char* named = std::getenv("MESH_NEXT_MESHD");
-  const std::filesystem::path path =
-      named != nullptr ? named : std::filesystem::path(MESH_BUILD_DIR).parent_path() / "next/agent/app/meshd";
-  return ::access(path.c_str(), X_OK) == 0 ? path.string() : "";
+  const std::string path = std::string(MESH_BUILD_DIR) + "/tests/system/meshd_next";
+  return ::access(path.c_str(), X_OK) == 0 ? path : "";
 }
 
 std::string agent_unavailable() {
@@ -66,7 +64,8 @@ void Agent::write_config() {
   }
   text += "]\n  bpffs: " + bpffs_ + "\n  run_dir: " + (lab_.folder() / (spec_.name + "-run")).string() +
           "\n  state_dir: " + state_folder() + "\n  socket: " + socket_ +
-          "\n  metrics_listen: 127.0.0.1:" + std::to_string(metrics_port_) + "\n" + spec_.agent_yaml + spec_.body;
+          "\n  metrics: {listen: \"127.0.0.1:" + std::to_string(metrics_port_) + "\"}\n" + spec_.agent_yaml +
+          spec_.body;
   config_file_ = lab_.write_file(spec_.name + "/meshd.yaml", text);
 }
 

@@ -18,7 +18,7 @@ using Json = nlohmann::json;
 /// Path of a built program ("meshd", "meshctl"); empty if this build has none. MESH_BIN_DIR names another folder.
 std::string built_program(const std::string& name);
 
-/// Path of a meshd with the next table layout (preset "next"); empty if there is none. MESH_NEXT_MESHD names another.
+/// Path of the agent as its next version (other programs, another layout of the tables); empty if there is none.
 std::string built_next_meshd();
 
 /// Why the real binaries can't run here; empty if they can. System tests skip with this text.

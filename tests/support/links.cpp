@@ -3,17 +3,19 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <filesystem>
 #include <map>
 #include <stdexcept>
 
 #include "base/address.hpp"
-#include "base/fd.hpp"
 
 namespace mesh::test {
 namespace {
@@ -49,6 +51,21 @@ void detach_link(const std::string& cgroup_folder, const std::string& hook) {
     const base::Fd fd(::bpf_link_get_fd_by_id(id));
     if (::bpf_link_detach(fd.get()) != 0) throw std::runtime_error("detach link " + std::to_string(id));
   }
+}
+
+DenyAll::DenyAll(const std::string& cgroup_folder, const std::string& hook) {
+  constexpr std::array<bpf_insn, 2> kReturnZero{
+      bpf_insn{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},
+      bpf_insn{.code = BPF_JMP | BPF_EXIT}};
+  const auto attach_type = static_cast<bpf_attach_type>(kAttachTypes.at(hook));
+  bpf_prog_load_opts options{};
+  options.sz = sizeof options;
+  options.expected_attach_type = attach_type;
+  const base::Fd program(::bpf_prog_load(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, "deny_all", "GPL", kReturnZero.data(),
+                                         kReturnZero.size(), &options));
+  const base::Fd cgroup(::open(cgroup_folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  link_.reset(::bpf_link_create(program.get(), cgroup.get(), attach_type, nullptr));
+  if (!link_.valid()) throw std::runtime_error("attach a program that denies " + hook + " to " + cgroup_folder);
 }
 
 bool remove_empty_cgroup(const std::string& folder) {

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "base/fd.hpp"
+
 namespace mesh::test {
 
 /// Ids of the BPF links that are attached to exactly this cgroup; with `hook` ("connect4"), only of that attach type.
@@ -14,6 +16,16 @@ std::vector<std::uint32_t> links_on(const std::string& cgroup_folder, const std:
 /// Detaches our link of one hook from a cgroup, by its id, as `bpftool link detach` does: the pin stays, the program
 /// no longer runs.
 void detach_link(const std::string& cgroup_folder, const std::string& hook);
+
+/// A program on a hook of a cgroup that refuses everything (EPERM), after the programs that are there already: what
+/// another owner's policy may do. Gone when the object goes.
+class DenyAll {
+ public:
+  DenyAll(const std::string& cgroup_folder, const std::string& hook);
+
+ private:
+  base::Fd link_;
+};
 
 /// Removes a cgroup with its leaves if no process is in it; false if one is.
 bool remove_empty_cgroup(const std::string& folder);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Re-enacts lies that agents like this one are known to have told: all looks well while applications are not served.
-// Each must show within five seconds in the status, its exit code, readiness and a metric.
+// Each must show within five seconds in the status, its exit code, readiness and a metric, unless the agent has
+// repaired it by then.
 #pragma once
 
 #include <functional>
