@@ -132,12 +132,15 @@ struct OwnerRow {
   }
 };
 
+inline constexpr std::uint32_t kDumpLimitDefault = 1000;
+inline constexpr std::uint32_t kDumpLimitMax = 10000;
+
 /// Query of /v1/bpf/dump.
 struct DumpRequest {
   std::string
       table;  ///< "control", "frontends", "services", "ranges", "slots", "backends", "owners"; empty: all but owners
-  std::uint64_t after = 0;     ///< last id of the page before; frontends: its place in the order of the dump
-  std::uint32_t limit = 1000;  ///< rows per table
+  std::uint64_t after = 0;  ///< last id of the page before; frontends: its place in the order of the dump
+  std::uint32_t limit = kDumpLimitDefault;  ///< rows per table
 };
 
 /// Tables that were not asked for are empty.

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// `meshctl config show|validate|schema`, `estimate`, `reload`: validate, schema and estimate need no agent.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <ostream>
+
+#include "api/control.hpp"
+#include "cli/context.hpp"
+#include "cli/meshd.hpp"
+#include "cli/views.hpp"
+
+namespace mesh::cli {
+namespace {
+
+base::Result<ExitCode> run_show(Context& context) {
+  const api::Json document = MESH_TRY(fetch(context, "/v1/config"));
+  MESH_TRY(show<api::ConfigView>(context, document, [&](const api::ConfigView& view) {
+    for (const std::string& file : view.files) context.out << "# read: " << printable(file) << '\n';
+    context.out << to_yaml(view.effective);
+  }));
+  return ExitCode::kOk;
+}
+
+base::Result<ExitCode> run_validate(Context& context, const std::string& file) {
+  // A path is given as the caller sees it; meshd runs in the same folder.
+  std::vector<std::string> arguments = {"--check-config"};
+  if (!file.empty()) arguments.push_back(file);
+  const MeshdAnswer answer = MESH_TRY(run_meshd(context, std::move(arguments)));
+  const auto document = api::detail::parse(answer.output);
+  if (!document) {
+    return base::fail(base::ErrorKind::kSystem,
+                      fmt::format("run meshd --check-config: it ended with {} and no report", answer.exit_code));
+  }
+  const auto view = MESH_TRY(show<api::ValidateView>(context, *document, [&](const api::ValidateView& shown) {
+    context.out << diagnostics_text(shown.errors);
+    context.out << printable(shown.path)
+                << (shown.ok ? fmt::format(": valid, {} services, {} endpoints\n", shown.services, shown.endpoints)
+                             : fmt::format(": {} errors; nothing would be applied\n", shown.errors.size()));
+  }));
+  return view.ok ? ExitCode::kOk : ExitCode::kBadConfig;
+}
+
+base::Result<ExitCode> run_schema(Context& context) {
+  const MeshdAnswer answer = MESH_TRY(run_meshd(context, {"config-schema"}));
+  if (answer.exit_code != 0) return static_cast<ExitCode>(answer.exit_code);
+  const api::Json schema = MESH_TRY(api::detail::parse(answer.output));
+  context.out << (context.output == Output::kYaml ? to_yaml(schema) : to_pretty_json(schema));
+  return ExitCode::kOk;
+}
+
+base::Result<ExitCode> run_reload(Context& context) {
+  const api::Json document = MESH_TRY(send(context, "/v1/reload", ""));
+  const auto view = MESH_TRY(show<api::ReloadView>(context, document, [&](const api::ReloadView& shown) {
+    context.out << diagnostics_text(shown.errors);
+    context.out << (shown.ok ? fmt::format("reloaded: {} services, {} endpoints\n", shown.services, shown.endpoints)
+                             : std::string("refused: the configuration before stays in force\n"));
+    for (const std::string& key : shown.needs_restart) {
+      context.out << "note: " << printable(key) << " takes effect at the next start\n";
+    }
+  }));
+  return view.ok ? ExitCode::kOk : ExitCode::kBadConfig;
+}
+
+base::Result<ExitCode> run_estimate(Context& context, std::uint64_t services, std::uint64_t endpoints) {
+  const MeshdAnswer answer = MESH_TRY(run_meshd(
+      context, {"estimate", "--services", std::to_string(services), "--endpoints", std::to_string(endpoints)}));
+  if (answer.exit_code != 0) return static_cast<ExitCode>(answer.exit_code);
+  const api::Json document = MESH_TRY(api::detail::parse(answer.output));
+  MESH_TRY(show<api::EstimateView>(context, document, [&](const api::EstimateView& view) {
+    Table table({"TABLE", "NEEDED", "SIZE", "MEMORY", "SETTING"});
+    for (const api::EstimateTable& row : view.tables) {
+      table.add(
+          {row.table, std::to_string(row.needed), std::to_string(row.size), format_bytes(row.bytes), row.setting});
+    }
+    context.out << table.render(context.style())
+                << fmt::format("kernel {}, agent about {}\n", format_bytes(view.kernel_bytes),
+                               format_bytes(view.agent_bytes));
+  }));
+  return ExitCode::kOk;
+}
+
+}  // namespace
+
+std::string diagnostics_text(const std::vector<api::DiagnosticView>& diagnostics) {
+  std::string text;
+  for (const api::DiagnosticView& finding : diagnostics) {
+    std::string line = finding.file;
+    if (finding.line > 0) line += fmt::format(":{}:{}", finding.line, finding.column);
+    if (!finding.key.empty()) line += ": " + finding.key;
+    line += ": " + finding.message;
+    if (!finding.suggestion.empty()) line += "; " + finding.suggestion;
+    text += printable(line) + '\n';
+  }
+  return text;
+}
+
+void add_config(CLI::App& app, Context& context) {
+  auto* config = app.add_subcommand("config", "the configuration: in force, checked, its schema");
+  config->require_subcommand(1);
+  config->fallthrough();
+  auto* show_command = config->add_subcommand("show", "what is in force, defaults filled in");
+  show_command->callback([&context] { context.run = [&context] { return run_show(context); }; });
+
+  auto* validate = config->add_subcommand("validate", "check a file; needs no agent, applies nothing");
+  auto file = std::make_shared<std::string>();
+  validate->add_option("FILE", *file, "meshd.yaml; default /etc/meshd/meshd.yaml");
+  validate->footer("Exit code 0 valid, 78 not.\nExamples:\n  meshctl config validate ./meshd.yaml");
+  validate->callback([&context, file] { context.run = [&context, file] { return run_validate(context, *file); }; });
+
+  auto* schema = config->add_subcommand("schema", "JSON Schema of meshd.yaml, for editors; needs no agent");
+  schema->footer("Examples:\n  meshctl config schema > ~/.config/meshd.schema.json");
+  schema->callback([&context] { context.run = [&context] { return run_schema(context); }; });
+}
+
+void add_reload(CLI::App& app, Context& context) {
+  auto* command = app.add_subcommand("reload", "read the configuration again; all of it or nothing");
+  command->footer("Exit code 0 applied, 78 refused: then what was in force stays.");
+  command->callback([&context] { context.run = [&context] { return run_reload(context); }; });
+}
+
+void add_estimate(CLI::App& app, Context& context) {
+  auto* command = app.add_subcommand("estimate", "what a scale costs in kernel and agent memory; needs no agent");
+  auto services = std::make_shared<std::uint64_t>(1000);
+  auto endpoints = std::make_shared<std::uint64_t>(10);
+  command->add_option("--services", *services, "services")->capture_default_str();
+  command->add_option("--endpoints", *endpoints, "endpoints of each")->capture_default_str();
+  command->footer("Examples:\n  meshctl estimate --services 10000 --endpoints 10");
+  command->callback([&context, services, endpoints] {
+    context.run = [&context, services, endpoints] { return run_estimate(context, *services, *endpoints); };
+  });
+}
+
+}  // namespace mesh::cli
