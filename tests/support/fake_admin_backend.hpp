@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// An agent of the first hour's example, without a kernel: what it answers can be changed, what it was told is kept.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "app/admin_backend.hpp"
+
+namespace mesh::test {
+
+class FakeAdminBackend final : public app::AdminBackend {
+ public:
+  FakeAdminBackend();
+
+  api::VersionView version() override { return {"0.1.0", "abc123", "clang 19", "1.0"}; }
+  api::Status status() override { return status_value; }
+  api::SourceList sources() override { return {status_value.sources, status_value.conflicts}; }
+  base::Result<api::ServiceList> services(const api::ListRequest& request) override;
+  base::Result<api::EndpointList> endpoints(const api::ListRequest& request) override;
+  base::Result<api::ExplainView> explain(const api::ExplainRequest& request) override;
+  base::Result<api::BpfDump> dump(const api::DumpRequest& request) override;
+  base::Result<api::BpfStats> stats() override { return stats_value; }
+  void diff(app::Reply<api::BpfDiff> reply) override { reply(diff_value); }
+  api::ConfigView config() override;
+  std::string config_schema() override { return R"({"$schema":"http://json-schema.org/draft-07/schema#"})"; }
+  api::LogView log_level() override { return {level}; }
+  void metrics(app::Reply<std::string> reply) override { reply(metrics_text); }
+  api::ReadyView ready() override { return ready_value; }
+  base::Result<api::PauseView> pause(const api::PauseRequest& request) override;
+  base::Result<api::PauseView> resume(const api::PauseRequest& request) override;
+  base::Result<api::LogView> set_log_level(const api::LogView& request) override;
+  /// Kept in `late_reload` when `reload_is_late`, for the test to answer.
+  void reload(app::Reply<api::ReloadView> reply) override;
+  void detach(app::Reply<api::DetachView> reply) override { reply(api::DetachView{{"link connect4 /shop"}, {}}); }
+
+  api::Status status_value;
+  std::vector<api::ServiceView> service_values;
+  std::vector<api::EndpointView> endpoint_values;
+  api::BpfStats stats_value;
+  api::BpfDiff diff_value{.in_sync = true, .generation = 7, .compared = 42};
+  api::ReadyView ready_value{true, {{"hooks", true, "10/10 effective"}, {"sources", true, "file synced"}}};
+  api::ReloadView reload_value{.ok = true, .services = 2, .endpoints = 3};
+  std::string metrics_text = "# HELP mesh_up x\n# TYPE mesh_up gauge\nmesh_up 1\n";
+  std::string level = "info";
+  bool reload_is_late = false;
+  app::Reply<api::ReloadView> late_reload;
+
+  std::vector<std::string> changes;  ///< "pause orders 600"
+  std::vector<api::ExplainRequest> explain_requests;
+};
+
+}  // namespace mesh::test
