@@ -36,10 +36,12 @@ void Attempt::start(Start start) {
   began_ = loop_.now();
   address_length_ = start.address.to_sockaddr(address_);
   received_ = false;
-  exchange_ = listener_.make_exchange(*target_);
   loop_.arm(deadline_, began_ + start.timeout);
   connection_ = std::move(start.connection);
   reused_ = connection_.valid();
+  auto exchange = listener_.make_exchange(*target_);
+  if (!exchange) return finish(std::move(exchange).error());
+  exchange_ = *std::move(exchange);
   if (reused_) {
     pump();
   } else {
@@ -105,8 +107,10 @@ void Attempt::on_deadline(base::TimePoint) {
 /// A kept connection that the peer closed in the meantime says nothing about its health: once more on a new one.
 bool Attempt::dial_again() {
   if (!reused_ || received_) return false;
+  auto exchange = listener_.make_exchange(*target_);
+  if (!exchange) return false;
+  exchange_ = *std::move(exchange);
   reused_ = false;
-  exchange_ = listener_.make_exchange(*target_);
   loop_.close(connection_.release());
   dial();
   return true;

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <expected>
 #include <memory>
 
 #include "base/address.hpp"
@@ -23,8 +24,8 @@ class Attempt {
  public:
   class Listener {
    public:
-    /// A new exchange for the target; null: connecting is all there is to the probe.
-    virtual std::unique_ptr<Exchange> make_exchange(const Target& target) = 0;
+    /// A new exchange for the target; null: connecting is all there is to the probe. An outcome: it can't be tried.
+    virtual std::expected<std::unique_ptr<Exchange>, Outcome> make_exchange(const Target& target) = 0;
     /// `connection`: to be kept for the target's next probe, or invalid.
     virtual void on_outcome(Attempt& attempt, Target& target, Outcome outcome, base::Fd connection) = 0;
     /// May start again, or be destroyed.

@@ -4,14 +4,12 @@
 #include <algorithm>
 
 #include "base/random.hpp"
-#include "health/http_probe.hpp"
 
 namespace mesh::health {
 namespace {
 
 using namespace std::chrono_literals;
 using model::ProbeReason;
-using model::ProbeType;
 
 constexpr base::Duration kRound = 4ms;        ///< Least time between two rounds of probes.
 constexpr base::Duration kBurst = 20ms;       ///< How much unused rate may be saved up.
@@ -36,7 +34,12 @@ std::size_t Engine::PolicyHash::operator()(const std::shared_ptr<const model::Pr
 }
 
 Engine::Engine(io::Loop& loop, Options options, ProbeCells& cells, Publish publish)
-    : loop_(loop), options_(std::move(options)), cells_(cells), publish_(std::move(publish)), refilled_(loop.now()) {}
+    : loop_(loop),
+      options_(std::move(options)),
+      cells_(cells),
+      publish_(std::move(publish)),
+      exchanges_(options_.user_agent),
+      refilled_(loop.now()) {}
 
 Engine::~Engine() = default;
 
@@ -226,9 +229,8 @@ void Engine::begin(Target& target, base::TimePoint now) {
                          .connection = std::move(target.connection)});
 }
 
-std::unique_ptr<Exchange> Engine::make_exchange(const Target& target) {
-  if (target.policy->type == ProbeType::kTcp) return nullptr;
-  return std::make_unique<HttpExchange>(*target.policy, target.address, options_.user_agent);
+std::expected<std::unique_ptr<Exchange>, Outcome> Engine::make_exchange(const Target& target) {
+  return exchanges_.make(*target.policy, target.address, loop_.now());
 }
 
 void Engine::on_outcome(Attempt& attempt, Target& target, Outcome outcome, base::Fd connection) {

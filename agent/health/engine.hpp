@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "health/attempt.hpp"
+#include "health/exchange_factory.hpp"
 #include "health/probe_fsm.hpp"
 #include "health/probe_stats.hpp"
 #include "io/timer_heap.hpp"
@@ -86,7 +87,7 @@ class Engine final : public Attempt::Listener {
   [[nodiscard]] model::ServiceHealthPtr latest(const model::Frontend& frontend) const;
 
   // Attempt::Listener
-  std::unique_ptr<Exchange> make_exchange(const Target& target) override;
+  std::expected<std::unique_ptr<Exchange>, Outcome> make_exchange(const Target& target) override;
   void on_outcome(Attempt& attempt, Target& target, Outcome outcome, base::Fd connection) override;
   void on_free(Attempt& attempt) override;
 
@@ -132,6 +133,7 @@ class Engine final : public Attempt::Listener {
   Options options_;
   ProbeCells& cells_;
   Publish publish_;
+  ExchangeFactory exchanges_;
 
   std::unordered_map<model::Frontend, Watch, model::FrontendHash> watches_;
   std::unordered_map<TargetKey, std::unique_ptr<Target>, TargetKeyHash> targets_;

@@ -40,6 +40,12 @@ struct Listening {
 /// A port where nobody listens.
 std::uint16_t free_port() { return Listening().port; }
 
+bool listens(std::uint16_t port) {
+  const base::Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_in there{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&there), sizeof(there)) == 0;
+}
+
 /// A peer in a child process: `serve` gets each accepted connection.
 class Peer {
  public:
@@ -260,6 +266,156 @@ TEST_P(ProberTest, hostile_http_peers_cost_one_deadline_and_are_named) {
     const auto record = result_of(peer.port(), {.type = ProbeType::kHttp, .timeout = 400ms});
     EXPECT_EQ(record.reason, reason) << what << ": " << record.detail;
     EXPECT_LT(base::steady_now() - begun, 600ms) << what;
+  }
+}
+
+/// A CA and certificates of each kind in a folder of their own, made by the openssl program.
+class Certificates {
+ public:
+  Certificates() : root_(std::filesystem::temp_directory_path() / ("mesh-certs-" + std::to_string(::getpid()))) {
+    std::filesystem::create_directories(root_);
+    test::must_run({"sh", "-ec", R"(
+      key="ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+      openssl req -x509 -newkey $key -keyout ca.key -out ca.pem -subj /CN=ca -days 2
+      openssl req -x509 -newkey $key -keyout self.key -out self.pem -subj /CN=shop -days 2 -addext subjectAltName=DNS:shop
+      make() {
+        openssl req -newkey $key -keyout $1.key -out $1.csr -subj /CN=$1
+        echo "subjectAltName=$3" > $1.ext
+        openssl x509 -req -in $1.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days $2 -extfile $1.ext -out $1.pem
+      }
+      make good 2 DNS:shop,IP:127.0.0.1
+      make expired -1 DNS:shop
+      make other 2 DNS:elsewhere)"},
+                   {.output = path("log"), .directory = root_});
+  }
+  ~Certificates() { std::filesystem::remove_all(root_); }
+  Certificates(const Certificates&) = delete;
+  Certificates& operator=(const Certificates&) = delete;
+  [[nodiscard]] std::string path(const std::string& name) const { return root_ / name; }
+
+ private:
+  std::filesystem::path root_;
+};
+
+TEST_P(ProberTest, https_of_openssl_checks_chain_name_and_expiry) {
+  const Certificates certificates;
+  const struct {
+    std::string certificate, sni, ca;
+    bool verify;
+    ProbeReason reason;
+    std::string detail;
+  } cases[] = {
+      {"good", "shop", "ca.pem", true, ProbeReason::kOk, "http 200"},
+      {"good", "", "ca.pem", true, ProbeReason::kOk, "http 200"},
+      {"expired", "shop", "ca.pem", true, ProbeReason::kTls, "certificate expired"},
+      {"other", "shop", "ca.pem", true, ProbeReason::kTls, "name mismatch"},
+      {"self", "shop", "ca.pem", true, ProbeReason::kTls, "self-signed certificate"},
+      {"good", "shop", "", true, ProbeReason::kTls, "unknown issuer"},
+      {"expired", "shop", "", false, ProbeReason::kOk, "http 200"},
+      {"good", "shop", "nothing.pem", true, ProbeReason::kLocal, "load CA certificates from"},
+  };
+  for (const auto& test : cases) {
+    const std::uint16_t port = free_port();
+    auto server = test::Process::start(
+        {.output = "/dev/null"},
+        {"openssl", "s_server", "-accept", "127.0.0.1:" + std::to_string(port), "-www", "-cert",
+         certificates.path(test.certificate + ".pem"), "-key", certificates.path(test.certificate + ".key")});
+    ASSERT_TRUE(test::eventually(5s, [&] { return listens(port); }));
+    view_.clear();
+    const auto record = result_of(port, {.type = ProbeType::kHttps,
+                                         .interval = 60s,
+                                         .sni = test.sni,
+                                         .ca_file = test.ca.empty() ? "" : certificates.path(test.ca),
+                                         .verify = test.verify});
+    EXPECT_EQ(record.reason, test.reason) << test.certificate << ": " << record.detail;
+    EXPECT_TRUE(record.detail.starts_with(test.detail)) << test.certificate << ": " << record.detail;
+  }
+}
+
+TEST_P(ProberTest, https_against_what_is_no_tls_server) {
+  Peer plain([](int fd) {
+    hear(fd);
+    say(fd, "HTTP/1.1 400 Bad Request\r\n\r\n");
+    linger(fd);
+  });
+  const auto wrong = result_of(plain.port(), {.type = ProbeType::kHttps, .interval = 60s});
+  EXPECT_EQ(wrong.reason, ProbeReason::kTls);
+  EXPECT_EQ(wrong.detail, "not TLS");
+  Peer silent([](int fd) { linger(fd); });
+  view_.clear();
+  const auto late = result_of(silent.port(), {.type = ProbeType::kHttps, .interval = 60s, .timeout = 300ms});
+  EXPECT_EQ(late.reason, ProbeReason::kTimeout);
+  EXPECT_EQ(late.detail, "TLS handshake timeout");
+}
+
+constexpr std::string_view kGrpcServer = R"(
+import sys, time
+from concurrent import futures
+import grpc
+def check(request, context):
+    name = request[2:].decode()
+    if name == "missing": context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+    return b"\x08\x02" if name == "sick" else b"\x08\x01"
+server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
+if len(sys.argv) < 4:
+    handler = grpc.unary_unary_rpc_method_handler(check)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler}),))
+if len(sys.argv) > 2 and sys.argv[2] != "":
+    pem = lambda name: open(sys.argv[2] + name, "rb").read()
+    credentials = grpc.ssl_server_credentials([(pem("good.key"), pem("good.pem"))])
+    server.add_secure_port("127.0.0.1:" + sys.argv[1], credentials)
+else:
+    server.add_insecure_port("127.0.0.1:" + sys.argv[1])
+server.start()
+time.sleep(60)
+)";
+
+TEST_P(ProberTest, grpc_health_of_a_real_server) {
+  if (test::run({"/usr/bin/python3", "-c", "import grpc"}).code != 0) {
+    GTEST_SKIP() << "SKIPPED: no python3-grpcio; scripts/setup --interop installs it";
+  }
+  const Certificates certificates;
+  const std::uint16_t port = free_port();
+  const std::uint16_t tls_port = free_port();
+  const std::uint16_t bare_port = free_port();
+  const std::string code(kGrpcServer);
+  const auto start = [&](std::uint16_t at, const std::vector<std::string>& more) {
+    std::vector<std::string> argv = {"/usr/bin/python3", "-c", code, std::to_string(at)};
+    argv.insert(argv.end(), more.begin(), more.end());
+    return test::Process::start({.output = "/dev/null"}, argv);
+  };
+  const auto server = start(port, {});
+  const auto tls_server = start(tls_port, {certificates.path("")});
+  const auto bare_server = start(bare_port, {"", "no health service"});
+  const struct {
+    std::uint16_t port;
+    ProbePolicy policy;
+    ProbeReason reason;
+    std::string detail;
+  } cases[] = {
+      {port, {}, ProbeReason::kOk, "grpc serving"},
+      {port, {.grpc_service = "shop"}, ProbeReason::kOk, "grpc serving"},
+      {port, {.grpc_service = "sick"}, ProbeReason::kGrpc, "grpc not serving"},
+      {port, {.grpc_service = "missing"}, ProbeReason::kGrpc, "grpc not found"},
+      {bare_port, {}, ProbeReason::kGrpc, "grpc unimplemented"},
+      {tls_port,
+       {.tls = true, .sni = "shop", .ca_file = certificates.path("ca.pem")},
+       ProbeReason::kOk,
+       "grpc serving"},
+      {tls_port,
+       {.tls = true, .sni = "else", .ca_file = certificates.path("ca.pem")},
+       ProbeReason::kTls,
+       "name mismatch"},
+  };
+  for (const auto& test : cases) {
+    ASSERT_TRUE(test::eventually(20s, [&] { return listens(test.port); }));
+    ProbePolicy policy = test.policy;
+    policy.type = ProbeType::kGrpc;
+    policy.interval = 60s;
+    view_.clear();
+    const auto record = result_of(test.port, policy);
+    EXPECT_EQ(record.reason, test.reason) << test.detail;
+    EXPECT_EQ(record.detail, test.detail);
   }
 }
 
