@@ -38,15 +38,18 @@ void build_maglev(std::span<const base::SocketAddress> addresses, std::span<cons
                   std::uint32_t entries, Table& table) {
   const std::size_t count = weights.size();
   const std::vector<std::uint32_t> shares = apportion(weights, entries);
-  const std::uint64_t rounds = *std::max_element(shares.begin(), shares.end());
+  const std::uint32_t rounds = *std::max_element(shares.begin(), shares.end());
+  std::vector<std::uint32_t> credits(count, 0);
   std::vector<Permutation> permutations;
   permutations.reserve(count);
   for (const base::SocketAddress& address : addresses) permutations.push_back(permutation_of(address, entries));
 
   table.picks.assign(entries, kFree);
-  for (std::uint64_t round = 0; round < rounds; ++round) {
+  for (std::uint32_t round = 0; round < rounds; ++round) {
     for (std::uint32_t i = 0; i < count; ++i) {
-      if ((round + 1) * shares[i] / rounds == round * shares[i] / rounds) continue;
+      credits[i] += shares[i];
+      if (credits[i] < rounds) continue;
+      credits[i] -= rounds;
       Permutation& own = permutations[i];
       while (true) {
         const std::uint32_t wanted = own.next;

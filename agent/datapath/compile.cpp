@@ -296,7 +296,7 @@ std::uint32_t Compiler::seal() {
   return token;
 }
 
-Plan Compiler::release(std::uint32_t token, const std::unordered_set<std::uint32_t>& named) {
+Plan Compiler::release(std::uint32_t token, const std::unordered_set<std::uint32_t>* named) {
   Plan plan;
   for (; !sealed_.empty() && sealed_.front().token <= token; sealed_.pop_front()) {
     const Batch& batch = sealed_.front();
@@ -314,7 +314,7 @@ Plan Compiler::release(std::uint32_t token, const std::unordered_set<std::uint32
   }
   std::erase_if(waiting_.backends, [&](const GoneBackend& gone) {
     if (gone_in_[gone.id] != gone.token) return true;  // it came back
-    if (named.contains(gone.id)) return false;
+    if (named == nullptr || named->contains(gone.id)) return false;
     const mesh_backend backend = store_->backend(gone.id);
     unlink(backend.service_id, gone.id);
     mesh_backend wiped{};

@@ -72,9 +72,10 @@ class Compiler {
   /// a grace period has passed that began after the plans that gave up its contents were applied.
   std::uint32_t seal();
 
-  /// Makes what batches up to `token` hold usable again, except for backend ids that `named` holds (sockets still
-  /// refer to them) and their services: those are looked at again in each later call. Returns the wiping writes.
-  Plan release(std::uint32_t token, const std::unordered_set<std::uint32_t>& named);
+  /// Makes what batches up to `token` hold usable again, and returns the writes that wipe it. Backend ids that `named`
+  /// holds (sockets still refer to them), all of them if it is null (not asked), and their services wait for later
+  /// calls. `named` was read after the grace period.
+  Plan release(std::uint32_t token, const std::unordered_set<std::uint32_t>* named);
 
   /// Backend ids whose grace period is over and that only wait for sockets.
   [[nodiscard]] std::size_t waiting_for_sockets() const { return waiting_.backends.size(); }

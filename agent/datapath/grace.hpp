@@ -5,7 +5,8 @@
 // The way is membarrier(2), MEMBARRIER_CMD_GLOBAL (Linux 4.3): the kernel waits for synchronize_rcu(); 10 ms typical.
 // Where it is filtered (seccomp) or refused (nohz_full CPUs), the fallback is the update of an element of a map of
 // maps, after which the kernel waits likewise before it returns (kernel/bpf/syscall.c, maybe_wait_bpf_programs(); Linux
-// 5.0, needs CAP_BPF). Where neither works nothing is ever released: ids are used once, and a full map says so.
+// 5.0, needs CAP_BPF). Where neither works the agent does not start:
+// it could never use an id again.
 #pragma once
 
 #include <memory>

@@ -17,10 +17,11 @@ Quarantine::~Quarantine() {
   thread_.join();
 }
 
-void Quarantine::request(std::uint32_t token) {
+void Quarantine::request(std::uint32_t token, Sockets sockets) {
   {
     const std::lock_guard lock(mutex_);
     requested_ = token;
+    if (sockets == Sockets::kAsk) sockets_ = sockets;
   }
   changed_.notify_all();
 }
@@ -42,10 +43,12 @@ void Quarantine::run() {
     changed_.wait(lock, [this] { return stop_ || requested_; });
     if (stop_) return;
     const std::uint32_t token = *std::exchange(requested_, std::nullopt);
+    const Sockets sockets = std::exchange(sockets_, Sockets::kIgnore);
     busy_ = true;
     lock.unlock();
     base::Result<Passed> outcome = [&]() -> base::Result<Passed> {
       MESH_CHECK(grace_->wait());
+      if (sockets == Sockets::kIgnore) return Passed{token, std::nullopt};
       return Passed{token, MESH_TRY(named_())};
     }();
     lock.lock();

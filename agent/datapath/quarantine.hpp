@@ -24,8 +24,8 @@ using NamedBackends = std::function<base::Result<std::unordered_set<std::uint32_
 class Quarantine {
  public:
   struct Passed {
-    std::uint32_t token = 0;                  ///< Batches up to this one may be released.
-    std::unordered_set<std::uint32_t> named;  ///< Backend ids that stay.
+    std::uint32_t token = 0;                                 ///< Batches up to this one may be released.
+    std::optional<std::unordered_set<std::uint32_t>> named;  ///< Backend ids that stay; null: not asked for.
   };
 
   Quarantine(std::shared_ptr<Grace> grace, NamedBackends named);
@@ -33,8 +33,10 @@ class Quarantine {
   Quarantine(const Quarantine&) = delete;
   Quarantine& operator=(const Quarantine&) = delete;
 
-  /// Asks for a grace period that begins after this call. `token` never shrinks; an equal one asks again.
-  void request(std::uint32_t token);
+  /// Asks for a grace period that begins after this call. `token` never shrinks; an equal one asks again. Looking at
+  /// all sockets can take tens of milliseconds of CPU time: asked for only now and then, or when room is short.
+  enum class Sockets : bool { kIgnore, kAsk };
+  void request(std::uint32_t token, Sockets sockets);
   /// What passed since the last call, if anything; never blocks.
   std::optional<base::Result<Passed>> take();
   /// As take(), but waits until everything requested has passed or failed, at most `limit`.
@@ -48,6 +50,7 @@ class Quarantine {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<std::uint32_t> requested_;
+  Sockets sockets_ = Sockets::kIgnore;  // of what is requested
   bool busy_ = false;
   bool stop_ = false;
   std::optional<base::Result<Passed>> outcome_;

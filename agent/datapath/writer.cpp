@@ -115,7 +115,7 @@ void Writer::request_grace() {
   const std::uint32_t token = compiler_->seal();
   if (token == 0) return;
   sealed_ = token;
-  quarantine_->request(token);
+  quarantine_->request(token, Quarantine::Sockets::kIgnore);
 }
 
 base::Result<std::size_t> Writer::release(std::optional<base::Result<Quarantine::Passed>> outcome) {
@@ -126,23 +126,23 @@ base::Result<std::size_t> Writer::release(std::optional<base::Result<Quarantine:
   }
   release_error_.reset();
   released_ = (*outcome)->token;
-  const Plan plan = compiler_->release(released_, (*outcome)->named);
+  const std::optional<std::unordered_set<std::uint32_t>>& named = (*outcome)->named;
+  const Plan plan = compiler_->release(released_, named ? &*named : nullptr);
   MESH_CHECK(carry_out(plan));
   return plan.size();
 }
 
 base::Result<std::size_t> Writer::settle() {
-  if (released_ == sealed_) return 0;
-  if (release_error_) quarantine_->request(sealed_);
+  if (released_ == sealed_ && compiler_->waiting_for_sockets() == 0) return 0;
+  quarantine_->request(sealed_, Quarantine::Sockets::kAsk);
   return release(quarantine_->wait(kSettleMax));
 }
 
 base::Result<std::size_t> Writer::tidy() {
   if (stale_) return 0;
   const std::size_t written = MESH_TRY(release(quarantine_->take()));
-  // A failed request, and ids that wait for sockets, need another look.
-  if (released_ != sealed_ ? release_error_.has_value() : compiler_->waiting_for_sockets() > 0) {
-    quarantine_->request(sealed_);
+  if (release_error_ || compiler_->waiting_for_sockets() > 0) {
+    quarantine_->request(sealed_, Quarantine::Sockets::kAsk);
   }
   return written;
 }

@@ -176,6 +176,7 @@ void one_change(benchmark::State& state) {
   auto compiler = Compiler::recover(store);
   model::RoutingTablePtr table = make_table(services, model::Algorithm::kWeightedRandom);
   if (!apply(*compiler->compile(table), store)) state.SkipWithError("failed");
+  const std::unordered_set<std::uint32_t> none;
   std::uint16_t weight = 1;
   for (auto _ : state) {
     state.PauseTiming();
@@ -186,7 +187,7 @@ void one_change(benchmark::State& state) {
     const auto plan = compiler->compile(next);
     if (!plan || !apply(*plan, store)) state.SkipWithError("failed");
     state.PauseTiming();
-    if (!apply(compiler->release(compiler->seal(), {}), store)) state.SkipWithError("failed");
+    if (!apply(compiler->release(compiler->seal(), &none), store)) state.SkipWithError("failed");
     table = next;
     state.ResumeTiming();
   }

@@ -100,7 +100,8 @@ std::string PlanWorld::pass_grace() {
   // Readers that began after the seal may go on, but they can't have found what was given up; ending all is the
   // shortest grace period there can be.
   finish_readers();
-  const datapath::Plan plan = compiler_->release(token, named());
+  const std::unordered_set<std::uint32_t> in_use = named();
+  const datapath::Plan plan = compiler_->release(token, &in_use);
   if (const auto done = datapath::apply(plan, store_); !done) return done.error().to_string();
   return complaint();
 }
