@@ -58,7 +58,7 @@ bool is_below(std::string_view path, std::string_view ancestor) {
 
 /// A program attached to a cgroup runs for everything below it, so nested entries would run twice.
 void decode_cgroups(Decoder& decoder, const Key&, const Value& value, void* target) {
-  if (!decoder.is_list(value)) return;
+  if (value.kind == Value::Kind::kNull || !decoder.is_list(value)) return;
   std::vector<std::pair<std::string, const Value*>> written;
   std::vector<std::string> texts;
   if (!decoder.strings(value, texts)) return;
@@ -84,7 +84,9 @@ void decode_cgroups(Decoder& decoder, const Key&, const Value& value, void* targ
     if (other == written.size()) {
       kept.push_back(path);
     } else {
-      decoder.warn(*item, path + " is covered by " + written[other].first, "remove it");
+      decoder.warn(*item,
+                   path + (written[other].first == path ? " stands twice" : " is covered by " + written[other].first),
+                   "remove it");
     }
   }
   static_cast<AgentSettings*>(target)->cgroups = std::move(kept);
@@ -261,7 +263,9 @@ const Table kRootTable{.name = "", .keys = kRootKeys};
 const Table kAgentTable{.name = "agent", .keys = kAgentKeys, .defaults = &kFreshAgent};
 
 void finish_agent_settings(Decoder& decoder, const Value& value, AgentSettings& settings) {
-  if (const Value* cgroups = value.find("cgroups"); cgroups != nullptr && settings.cgroups.empty()) {
+  if (const Value* cgroups = value.find("cgroups");
+      cgroups != nullptr && cgroups->items.empty() &&
+      (cgroups->kind == Value::Kind::kList || cgroups->kind == Value::Kind::kNull)) {
     decoder.under("cgroups", [&] {
       decoder.error(*cgroups, "names no cgroup", "write [/system.slice/shop.service], or [/] for the whole host");
     });
@@ -274,10 +278,11 @@ void finish_agent_settings(Decoder& decoder, const Value& value, AgentSettings& 
     sizes.ranges = std::max(sizes.ranges, std::min<std::uint32_t>(sizes.services * 2, kMaxTable));
   } else if (sizes.ranges < sizes.services + 2) {
     decoder.under("limits", [&] {
-      decoder.error(
-          *limits->find("ranges"),
-          std::to_string(sizes.ranges) + " ranges are too few for " + std::to_string(sizes.services) + " services",
-          "use " + std::to_string(sizes.services * 2) + ", or remove the key");
+      decoder.under("ranges", [&] {
+        decoder.error(*limits->find("ranges"),
+                      std::to_string(sizes.ranges) + " are too few for " + std::to_string(sizes.services) + " services",
+                      "use " + std::to_string(sizes.services * 2) + ", or remove the key");
+      });
     });
   }
 

@@ -83,7 +83,9 @@ void Decoder::warn(const Value& at, std::string message, std::string suggestion)
 }
 
 bool Decoder::wrong_type(const Value& value, std::string_view wanted, std::string suggestion) {
-  if (value.kind == Value::Kind::kNull) return error(value, "has no value", "write " + std::string(wanted));
+  if (value.kind == Value::Kind::kNull) {
+    return error(value, "has no value", suggestion.empty() ? "write " + std::string(wanted) : std::move(suggestion));
+  }
   const std::string got = value.kind == Value::Kind::kPlain ? quote(value.text) : std::string(value.kind_name());
   return error(value, "must be " + std::string(wanted) + ", not " + got, std::move(suggestion));
 }

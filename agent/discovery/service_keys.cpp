@@ -498,7 +498,12 @@ void ServiceDecoder::probe(const Value& value, ServicePolicy& policy) {
     policy.probe = nullptr;
     return;
   }
-  if (!decoder_.is_map(value)) return;
+  if (value.kind != Value::Kind::kMap) {
+    const bool is_type = model::probe_type_from(value.text).has_value();
+    decoder_.error(value, "must be a map of keys and values, or none",
+                   is_type ? "write {type: " + value.text + "}" : "");
+    return;
+  }
   ProbePolicy probe = policy.probe ? *policy.probe : ProbePolicy{};
   const std::size_t errors_before = decoder_.error_count();
   decoder_.table(kProbeTable, value, &probe);
@@ -533,15 +538,20 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
 
   const Value* const file = value.find("file");
   const Value* const endpoints = value.find("endpoints");
-  if (file != nullptr && file_key_ == FileKey::kRefused) {
-    decoder_.error_at(file->key_place, "'file' is for services in meshd.yaml", "list the endpoints here");
-  } else if (file != nullptr && endpoints != nullptr) {
-    decoder_.error_at(file->key_place, "a service has either 'endpoints' or a 'file'", "remove one of them");
-  } else if (file == nullptr && endpoints == nullptr) {
+  if (file == nullptr && endpoints == nullptr) {
     decoder_.error(value, "a service needs 'endpoints' or a 'file'",
                    "write endpoints: [] for a service without servers");
-  } else if (file != nullptr && !spec.file.starts_with('/')) {
-    decoder_.error(*file, "a path starts with /");
+  }
+  if (file != nullptr) {
+    decoder_.under("file", [&] {
+      if (file_key_ == FileKey::kRefused) {
+        decoder_.error_at(file->key_place, "is for services in meshd.yaml", "list the endpoints here");
+      } else if (endpoints != nullptr) {
+        decoder_.error_at(file->key_place, "a service has either 'endpoints' or a 'file'", "remove one of them");
+      } else if (!spec.file.starts_with('/')) {
+        decoder_.error(*file, "a path starts with /");
+      }
+    });
   }
   if (decoder_.error_count() > errors_before) return std::nullopt;
 

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/state_store.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "base/fd.hpp"
+#include "base/random.hpp"
+#include "discovery/json_reader.hpp"
+#include "discovery/service_keys.hpp"
+
+namespace mesh::app {
+
+using discovery::Decoder;
+using discovery::Document;
+using discovery::Findings;
+using discovery::JsonStyle;
+using discovery::ServiceDecoder;
+using discovery::Value;
+
+namespace {
+
+constexpr int kVersion = 1;
+constexpr std::size_t kMaxHeader = 512;
+constexpr unsigned kMode = 0600;  // probe headers may hold credentials
+
+std::string checksum_of(std::string_view payload) {
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(payload.data());
+  return fmt::format("{:016x}", base::hash64({bytes, payload.size()}));
+}
+
+std::unexpected<base::Error> damaged(std::string why) {
+  return base::fail(base::ErrorKind::kInvalid, "read the last good state: " + std::move(why),
+                    "it is not used; the next good configuration replaces it");
+}
+
+template <typename T>
+bool number_in(const Value& header, std::string_view key, T& out) {
+  const Value* const value = header.find(key);
+  if (value == nullptr) return false;
+  const char* const end = value->text.data() + value->text.size();
+  return std::from_chars(value->text.data(), end, out).ptr == end && !value->text.empty();
+}
+
+}  // namespace
+
+std::string encode_state(const AgentSettings& agent, const model::Snapshot& snapshot, base::WallTime now) {
+  std::string payload = "{\"agent\":" + encode_agent_settings(agent) + ",\"services\":[";
+  bool first = true;
+  for (const model::ServicePtr& service : snapshot.services) {
+    if (!std::exchange(first, false)) payload += ',';
+    payload += '\n';
+    Value element = Value::map();
+    element.add("source", Value::string(service->source));
+    element.add("origin", Value::string(service->origin));
+    element.add("service", encode_service(*service, discovery::Secrets::kReveal));
+    write_json(element, payload, JsonStyle::kCompact);
+  }
+  payload += "\n]}\n";
+  return fmt::format("{{\"meshd_state\":{},\"saved_at_ns\":{},\"saved_at\":\"{}\",\"bytes\":{},\"checksum\":\"{}\"}}\n",
+                     kVersion, now.time_since_epoch().count(), base::format_rfc3339(now), payload.size(),
+                     checksum_of(payload)) +
+         payload;
+}
+
+base::Result<SavedState> decode_state(std::string_view content) {
+  const std::size_t header_size = content.substr(0, kMaxHeader).find('\n');
+  if (header_size == std::string_view::npos) return damaged("it has no header");
+  Findings findings;
+  const std::string_view header_text = content.substr(0, header_size);
+  const auto header = discovery::read_json(Document("header", header_text), header_text, nullptr, findings);
+  int version = 0;
+  std::int64_t saved_at_ns = 0;
+  std::size_t bytes = 0;
+  if (!header || !number_in(*header, "meshd_state", version)) return damaged("its header is damaged");
+  if (version != kVersion)
+    return damaged("it has version " + std::to_string(version) + ", this program reads " + std::to_string(kVersion));
+  const Value* const checksum = header->find("checksum");
+  if (!number_in(*header, "saved_at_ns", saved_at_ns) || !number_in(*header, "bytes", bytes) || checksum == nullptr) {
+    return damaged("its header is damaged");
+  }
+  const std::string_view payload = content.substr(header_size + 1);
+  if (payload.size() != bytes) return damaged(fmt::format("it has {} bytes instead of {}", payload.size(), bytes));
+  if (checksum_of(payload) != checksum->text) return damaged("its checksum is wrong");
+
+  SavedState state;
+  state.saved_at = base::WallTime{base::Duration{saved_at_ns}};
+  const Document document("last-good.state", payload);
+  Decoder decoder(document, findings);
+  const discovery::ServicePolicy defaults;
+  ServiceDecoder services(decoder, defaults, ServiceDecoder::FileKey::kRefused, "");
+  const auto take = [&](std::string_view, std::size_t, Value& element) {
+    const Value* const service = element.find("service");
+    const Value* const source = element.find("source");
+    const Value* const origin = element.find("origin");
+    auto decoded =
+        service != nullptr && source != nullptr && origin != nullptr ? services.service(*service) : std::nullopt;
+    if (!decoded || decoded->services.size() != 1) {
+      decoder.error(element, "not a service");
+      return;
+    }
+    model::Service& one = decoded->services.front();
+    one.source = source->text;
+    one.origin = origin->text;
+    state.services.push_back(std::make_shared<const model::Service>(std::move(one)));
+  };
+  const auto root = discovery::read_json(document, payload, take, findings);
+  if (findings.error_count() > 0) return damaged(findings.to_error().message);
+  const Value* const agent = root->find("agent");
+  if (agent == nullptr) return damaged("it has no settings");
+  std::string agent_text;
+  write_json(*agent, agent_text, JsonStyle::kCompact);
+  state.agent = MESH_TRY(parse_agent_settings(agent_text));
+  return state;
+}
+
+void SavePolicy::note_change(base::TimePoint now) {
+  if (!changed_at_) changed_at_ = now;
+}
+
+void SavePolicy::note_saved(base::TimePoint now, bool success) {
+  not_before_ = now + (success ? kInterval : kRetryInterval);
+  if (success) changed_at_.reset();
+}
+
+std::optional<base::TimePoint> SavePolicy::due() const {
+  if (!changed_at_) return std::nullopt;
+  return std::max(*changed_at_ + kSettle, not_before_);
+}
+
+StateStore::StateStore(std::string state_dir) : path_(path_in(state_dir)) {
+  thread_ = std::thread([this] { run(); });
+}
+
+StateStore::~StateStore() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_one();
+  thread_.join();
+}
+
+std::string StateStore::path_in(const std::string& state_dir) { return state_dir + "/last-good.state"; }
+
+base::Result<SavedState> StateStore::load(const std::string& state_dir) {
+  const std::string content = MESH_TRY(base::read_file(path_in(state_dir), discovery::kMaxJsonBytes));
+  return decode_state(content);
+}
+
+void StateStore::save(AgentSettings agent, model::SnapshotPtr snapshot) {
+  {
+    const std::lock_guard lock(mutex_);
+    pending_ = {std::move(agent), std::move(snapshot)};
+    policy_.note_change(base::steady_now());
+  }
+  changed_.notify_one();
+}
+
+StateStore::Status StateStore::status() const {
+  const std::lock_guard lock(mutex_);
+  return status_;
+}
+
+void StateStore::run() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    const auto due = policy_.due();
+    if (!stopping_ && (!due || base::steady_now() < *due)) {
+      if (due) {
+        changed_.wait_until(lock, *due);
+      } else {
+        changed_.wait(lock);
+      }
+      continue;
+    }
+    if (!pending_) return;  // stopping, and all is saved
+    const Pending pending = std::move(*pending_);
+    pending_.reset();
+    policy_.note_saved(base::steady_now(), true);  // a change during the write asks for the next one
+
+    lock.unlock();
+    const auto now = base::wall_now();
+    const std::string content = encode_state(pending.agent, *pending.snapshot, now);
+    const auto written = base::write_file_atomically(path_, content, kMode);
+    lock.lock();
+
+    if (written) {
+      status_ = {now, content.size(), std::nullopt};
+      continue;
+    }
+    status_.error = base::Error(written.error()).within("save the last good state");
+    if (stopping_) return;
+    if (!pending_) pending_ = pending;
+    policy_.note_change(base::steady_now());
+    policy_.note_saved(base::steady_now(), false);
+  }
+}
+
+}  // namespace mesh::app
