@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "observe/metrics.hpp"
+
+#include <prometheus/collectable.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <sstream>
+#include <tuple>
+
+#include "mesh_reasons.h"
+
+namespace mesh::observe {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+
+constexpr std::array<std::string_view, MESH_REASON_COUNT> kReasonNames = {
+#define MESH_REASON_LABEL(name, label, text) label,
+    MESH_REASONS(MESH_REASON_LABEL)
+#undef MESH_REASON_LABEL
+};
+
+double number(std::uint64_t value) { return static_cast<double>(value); }
+
+class Family {
+ public:
+  Family(std::string name, std::string help, MetricType type) {
+    family_.name = std::move(name);
+    family_.help = std::move(help);
+    family_.type = type;
+  }
+  void add(Labels labels, double value) {
+    ClientMetric& metric = family_.metric.emplace_back();
+    metric.label = std::move(labels);
+    (family_.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
+  }
+  void add_histogram(Labels labels, const std::vector<double>& bounds_s, const std::vector<std::uint64_t>& counts,
+                     double sum_s) {
+    ClientMetric& metric = family_.metric.emplace_back();
+    metric.label = std::move(labels);
+    std::uint64_t total = 0;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      total += counts[i];
+      const double bound = i < bounds_s.size() ? bounds_s[i] : std::numeric_limits<double>::infinity();
+      metric.histogram.bucket.push_back({total, bound});
+    }
+    metric.histogram.sample_count = total;
+    metric.histogram.sample_sum = sum_s;
+  }
+  [[nodiscard]] MetricFamily take() && { return std::move(family_); }
+
+ private:
+  MetricFamily family_;
+};
+
+/// Lines that a family takes on the page.
+std::uint64_t series_of(const MetricFamily& family) {
+  std::uint64_t series = 0;
+  for (const ClientMetric& metric : family.metric) {
+    series += family.type == MetricType::Histogram ? metric.histogram.bucket.size() + 2 : 1;
+  }
+  return series;
+}
+
+/// One scrape. `Collectable` is what prometheus-cpp calls something that is asked for its families each time.
+class Page final : public prometheus::Collectable {
+ public:
+  explicit Page(const MetricsInput& input) : input_(input) {}
+
+  [[nodiscard]] std::vector<MetricFamily> Collect() const override {
+    families_.clear();
+    collect_agent();
+    collect_datapath();
+    collect_discovery();
+    collect_probes();
+    collect_process();
+    collect_services();
+    collect_series();
+    return std::move(families_);
+  }
+
+  [[nodiscard]] std::uint64_t series() const { return series_; }
+  [[nodiscard]] std::uint64_t dropped() const { return dropped_; }
+
+ private:
+  void keep(Family family) const {
+    families_.push_back(std::move(family).take());
+    series_ += series_of(families_.back());
+  }
+  void gauge(const char* name, const char* help, double value) const {
+    Family family(name, help, MetricType::Gauge);
+    family.add({}, value);
+    keep(std::move(family));
+  }
+  void counter(const char* name, const char* help, std::uint64_t value) const {
+    Family family(name, help, MetricType::Counter);
+    family.add({}, number(value));
+    keep(std::move(family));
+  }
+  void histogram(const char* name, const char* help, const Histogram& values) const {
+    Family family(name, help, MetricType::Histogram);
+    family.add_histogram({}, values.bounds_s(), values.counts(), values.sum_s());
+    keep(std::move(family));
+  }
+
+  void collect_agent() const;
+  void collect_datapath() const;
+  void collect_discovery() const;
+  void collect_probes() const;
+  void collect_process() const;
+  void collect_services() const;
+  void collect_series() const;
+
+  const MetricsInput& input_;
+  mutable std::vector<MetricFamily> families_;
+  mutable std::uint64_t series_ = 0;
+  mutable std::uint64_t dropped_ = 0;
+};
+
+void Page::collect_agent() const {
+  const api::Status& status = input_.status;
+  Family build("mesh_build_info", "Version of the agent; always 1.", MetricType::Gauge);
+  build.add({{"version", input_.version.version},
+             {"revision", input_.version.revision},
+             {"compiler", input_.version.compiler},
+             {"layout", input_.version.layout}},
+            1);
+  keep(std::move(build));
+  gauge("mesh_healthy", "1 if nothing makes the agent degraded.", status.state == "healthy" ? 1 : 0);
+  gauge("mesh_pass_through", "1 while all connects pass untouched (meshctl pause).",
+        status.mode == "pass_through" ? 1 : 0);
+  gauge("mesh_conditions", "Things that make the agent degraded now; 'meshctl status' names them.",
+        number(static_cast<std::uint64_t>(std::count_if(status.conditions.begin(), status.conditions.end(),
+                                                        [](const auto& c) { return c.severity != "notice"; }))));
+
+  Family steps("mesh_loop_longest_step_seconds", "Longest single step of a loop since the last scrape.",
+               MetricType::Gauge);
+  steps.add({{"loop", "control"}}, std::chrono::duration<double>(input_.control_longest_step).count());
+  steps.add({{"loop", "prober"}}, std::chrono::duration<double>(input_.probes.longest_step).count());
+  keep(std::move(steps));
+  Family loops("mesh_loop_info", "How a loop waits for the kernel; always 1.", MetricType::Gauge);
+  loops.add({{"loop", "control"}, {"kind", status.loop.kind}}, 1);
+  loops.add({{"loop", "prober"}, {"kind", input_.probes.loop}}, 1);
+  keep(std::move(loops));
+
+  Family reloads("mesh_config_reloads_total", "Configuration reloads by result.", MetricType::Counter);
+  reloads.add({{"result", "ok"}}, number(input_.reloads_ok));
+  reloads.add({{"result", "failed"}}, number(input_.reloads_failed));
+  keep(std::move(reloads));
+  gauge("mesh_config_last_reload_successful", "1 if the last reload was applied.",
+        status.config.last_reload_ok ? 1 : 0);
+  gauge("mesh_config_from_state", "1 if the agent runs on the last good snapshot of its state folder.",
+        status.config.from_state ? 1 : 0);
+
+  counter("mesh_log_lines_dropped_total", "Log lines lost because nobody read them fast enough.",
+          input_.log_lines_dropped);
+  const AdminMetrics& admin = input_.admin;
+  counter("mesh_admin_connections_total", "Connections to the admin socket and the metrics listener.",
+          admin.connections);
+  counter("mesh_admin_requests_total", "Requests on those connections.", admin.requests);
+  counter("mesh_admin_errors_total", "Requests answered with a status of 400 or more.", admin.errors);
+  Family refused("mesh_admin_refused_total", "Admin connections and requests refused or cut off, by reason.",
+                 MetricType::Counter);
+  refused.add({{"reason", "connection_limit"}}, number(admin.refused_connections));
+  refused.add({{"reason", "denied"}}, number(admin.denied));
+  refused.add({{"reason", "malformed"}}, number(admin.malformed));
+  refused.add({{"reason", "timeout"}}, number(admin.timeouts));
+  keep(std::move(refused));
+}
+
+void Page::collect_datapath() const {
+  const api::Status& status = input_.status;
+  Family hooks("mesh_hook_effective", "1 if the hook of an attached cgroup is proven to be in effect.",
+               MetricType::Gauge);
+  for (const auto& hook : status.hooks) {
+    hooks.add({{"cgroup", hook.cgroup}, {"hook", hook.hook}}, hook.attached && hook.effective.value_or(false) ? 1 : 0);
+  }
+  keep(std::move(hooks));
+  Family canary("mesh_canary_ok", "1 if the last canary connect under an attached cgroup was balanced.",
+                MetricType::Gauge);
+  Family age("mesh_canary_age_seconds", "Time since that canary connect.", MetricType::Gauge);
+  for (const auto& check : status.canary) {
+    if (check.result == "skipped") continue;
+    canary.add({{"cgroup", check.cgroup}, {"path", check.path}}, check.result == "ok" ? 1 : 0);
+    if (check.checked_ago_s) age.add({{"cgroup", check.cgroup}, {"path", check.path}}, *check.checked_ago_s);
+  }
+  keep(std::move(canary));
+  keep(std::move(age));
+  counter("mesh_canary_failures_total", "Canary connects that were not balanced.", input_.canary_failures);
+
+  Family used("mesh_map_entries", "Entries in use of a kernel table, counted.", MetricType::Gauge);
+  Family size("mesh_map_capacity", "Entries a kernel table can hold.", MetricType::Gauge);
+  Family bytes("mesh_map_memory_bytes", "Kernel memory of a table.", MetricType::Gauge);
+  for (const auto& map : status.maps) {
+    used.add({{"map", map.name}}, number(map.used));
+    size.add({{"map", map.name}}, number(map.size));
+    bytes.add({{"map", map.name}}, number(map.bytes));
+  }
+  keep(std::move(used));
+  keep(std::move(size));
+  keep(std::move(bytes));
+
+  gauge("mesh_generation_desired", "Generation of the tables that the agent wants.",
+        number(status.apply.generation_desired));
+  gauge("mesh_generation_kernel", "Generation of the tables that the kernel has.",
+        number(status.apply.generation_kernel));
+  Family applies("mesh_applies_total", "Plans written to the kernel tables, by result.", MetricType::Counter);
+  applies.add({{"result", "ok"}}, number(status.apply.applies));
+  applies.add({{"result", "failed"}}, number(status.apply.failures));
+  keep(std::move(applies));
+  histogram("mesh_apply_duration_seconds", "Time to write one plan.", input_.apply_duration);
+  histogram("mesh_change_latency_seconds", "Time from a source's update to its effect in connect().",
+            input_.change_latency);
+  counter("mesh_drift_entries_total", "Differences between wanted and real tables that anti-entropy found.",
+          status.apply.drift_found);
+
+  Family reasons("mesh_reasons_total", "Connects and datagrams that did not go the ordinary way, by reason.",
+                 MetricType::Counter);
+  for (std::size_t i = 1; i < kReasonNames.size(); ++i) {
+    reasons.add({{"reason", std::string(kReasonNames[i])}}, i < input_.reasons.size() ? number(input_.reasons[i]) : 0);
+  }
+  keep(std::move(reasons));
+}
+
+void Page::collect_discovery() const {
+  const api::Status& status = input_.status;
+  gauge("mesh_services", "Services known.", number(status.services));
+  gauge("mesh_services_without_backend", "Services whose connects are refused: no endpoint is usable.",
+        number(input_.services_without_backend));
+  gauge("mesh_services_in_panic", "Services that use endpoints which are down, because too few are up.",
+        number(status.probes.services_in_panic));
+  gauge("mesh_service_conflicts", "Services that are not used because another one claims their frontend.",
+        number(status.conflicts.size()));
+  Family endpoints("mesh_endpoints", "Endpoints known, by why they get new connections or not.", MetricType::Gauge);
+  for (std::size_t i = 0; i < kEligibilities; ++i) {
+    endpoints.add({{"state", std::string(model::to_string(static_cast<model::Eligibility>(i)))}},
+                  number(input_.endpoints[i]));
+  }
+  keep(std::move(endpoints));
+
+  Family state("mesh_source_state", "1 for the state a source is in.", MetricType::Gauge);
+  Family age("mesh_source_age_seconds", "Time since the answer in force; absent while there is none.",
+             MetricType::Gauge);
+  Family updates("mesh_source_updates_total", "Whole updates taken over.", MetricType::Counter);
+  Family errors("mesh_source_errors_total", "Tries that failed.", MetricType::Counter);
+  Family services("mesh_source_services", "Services in the answer in force.", MetricType::Gauge);
+  for (const auto& source : status.sources) {
+    for (const char* name : {"connecting", "synced", "stale", "failed"}) {
+      state.add({{"source", source.name}, {"state", name}}, source.state == name ? 1 : 0);
+    }
+    if (source.synced_ago_s) age.add({{"source", source.name}}, *source.synced_ago_s);
+    updates.add({{"source", source.name}}, number(source.updates));
+    errors.add({{"source", source.name}}, number(source.errors));
+    services.add({{"source", source.name}}, number(source.services));
+  }
+  for (Family* family : {&state, &age, &updates, &errors, &services}) keep(std::move(*family));
+}
+
+void Page::collect_probes() const {
+  const health::ProbeStats& probes = input_.probes;
+  Family results("mesh_probe_results_total", "Finished probes by type and result.", MetricType::Counter);
+  Family durations("mesh_probe_duration_seconds", "Time of a probe from connect to its verdict.",
+                   MetricType::Histogram);
+  std::vector<double> bounds;
+  for (const base::Duration bound : health::kDurationBounds)
+    bounds.push_back(std::chrono::duration<double>(bound).count());
+  for (std::size_t type = 0; type < health::kProbeTypes; ++type) {
+    const std::string name(model::to_string(static_cast<model::ProbeType>(type)));
+    const auto& counts = probes.types[type];
+    for (std::size_t reason = static_cast<std::size_t>(model::ProbeReason::kOk); reason < health::kProbeReasons;
+         ++reason) {
+      results.add({{"type", name}, {"result", std::string(model::to_string(static_cast<model::ProbeReason>(reason)))}},
+                  number(counts.results[reason]));
+    }
+    durations.add_histogram({{"type", name}}, bounds, {counts.durations.begin(), counts.durations.end()},
+                            std::chrono::duration<double>(counts.duration_sum).count());
+  }
+  keep(std::move(results));
+  keep(std::move(durations));
+  gauge("mesh_probe_targets", "Endpoints under probe; equal probes count once.", number(probes.targets));
+  gauge("mesh_probes_in_flight", "Probes that have begun and not ended.", number(probes.in_flight));
+  gauge("mesh_probe_kept_connections", "Idle connections kept for the next probe.", number(probes.kept_connections));
+  counter("mesh_probes_rate_limited_total", "Probes that waited for max_probes_per_second or a free slot.",
+          probes.rate_limited);
+  counter("mesh_probes_late_total", "Probes that began more than 100 ms after they were due.", probes.late);
+  gauge("mesh_probe_lateness_max_seconds", "Worst delay of a probe since the last scrape.",
+        std::chrono::duration<double>(probes.lateness_max).count());
+  counter("mesh_probe_transitions_total", "Verdicts that changed.", probes.transitions);
+}
+
+void Page::collect_process() const {
+  const ProcessUsage& process = input_.process;
+  Family cpu("process_cpu_seconds_total", "User and system CPU time of the agent.", MetricType::Counter);
+  cpu.add({}, process.cpu_seconds);
+  keep(std::move(cpu));
+  gauge("process_resident_memory_bytes", "Resident memory of the agent.", number(process.resident_bytes));
+  gauge("process_virtual_memory_bytes", "Virtual memory of the agent.", number(process.virtual_bytes));
+  gauge("process_open_fds", "Open file descriptors.", number(process.open_fds));
+  gauge("process_max_fds", "Limit of open file descriptors.", number(process.max_fds));
+  gauge("process_start_time_seconds", "Start of the agent, unix time.", process.start_time_seconds);
+}
+
+void Page::collect_services() const {
+  constexpr std::uint64_t kSeriesPerService = 6 + kEligibilities;
+  using Key = std::tuple<std::string_view, std::uint16_t, model::Protocol>;
+  std::map<Key, ServiceMetrics> merged;
+  for (const ServiceMetrics& service : input_.services) {
+    ServiceMetrics& sum = merged[{service.name, service.port, service.protocol}];
+    sum.counters.connects += service.counters.connects;
+    sum.counters.datagrams += service.counters.datagrams;
+    sum.counters.refused += service.counters.refused;
+    sum.counters.refused_no_backend += service.counters.refused_no_backend;
+    sum.counters.passed += service.counters.passed;
+    sum.counters.affinity_hits += service.counters.affinity_hits;
+    for (std::size_t i = 0; i < kEligibilities; ++i) sum.endpoints[i] += service.endpoints[i];
+  }
+  std::vector<std::pair<Key, const ServiceMetrics*>> order;
+  for (const auto& [key, service] : merged) order.emplace_back(key, &service);
+  const auto busy = [](const ServiceMetrics& service) {
+    return service.counters.connects + service.counters.datagrams + service.counters.refused;
+  };
+  std::sort(order.begin(), order.end(), [&](const auto& a, const auto& b) {
+    return std::pair(busy(*b.second), a.first) < std::pair(busy(*a.second), b.first);
+  });
+  const std::uint64_t room = input_.max_series > series_ ? (input_.max_series - series_) / kSeriesPerService : 0;
+  if (order.size() > room) {
+    dropped_ += (order.size() - room) * kSeriesPerService;
+    order.resize(room);
+  }
+
+  Family connects("mesh_service_connects_total", "TCP and UDP connect() sent to a backend.", MetricType::Counter);
+  Family datagrams("mesh_service_datagrams_total", "Unconnected UDP sends sent to a backend.", MetricType::Counter);
+  Family refused("mesh_service_refused_total", "Connects and sends refused, by reason.", MetricType::Counter);
+  Family passed("mesh_service_passed_total", "Connects let through because the service is paused.",
+                MetricType::Counter);
+  Family affinity("mesh_service_affinity_hits_total", "Connects that session affinity sent to the same backend.",
+                  MetricType::Counter);
+  Family endpoints("mesh_service_endpoints", "Endpoints, by why they get new connections or not.", MetricType::Gauge);
+  for (const auto& [key, service] : order) {
+    const Labels labels = {{"service", std::string(std::get<0>(key))},
+                           {"port", std::to_string(std::get<1>(key))},
+                           {"protocol", std::string(model::to_string(std::get<2>(key)))}};
+    const auto with = [&](const char* name, std::string value) {
+      Labels more = labels;
+      more.push_back({name, std::move(value)});
+      return more;
+    };
+    const auto& counters = service->counters;
+    connects.add(labels, number(counters.connects));
+    datagrams.add(labels, number(counters.datagrams));
+    refused.add(with("reason", "no_backend"), number(counters.refused_no_backend));
+    refused.add(with("reason", "other"),
+                number(counters.refused - std::min(counters.refused, counters.refused_no_backend)));
+    passed.add(labels, number(counters.passed));
+    affinity.add(labels, number(counters.affinity_hits));
+    for (std::size_t i = 0; i < kEligibilities; ++i) {
+      endpoints.add(with("state", std::string(model::to_string(static_cast<model::Eligibility>(i)))),
+                    number(service->endpoints[i]));
+    }
+  }
+  for (Family* family : {&connects, &datagrams, &refused, &passed, &affinity, &endpoints}) keep(std::move(*family));
+}
+
+void Page::collect_series() const {
+  counter("mesh_metrics_series_dropped_total",
+          "Series left out because of agent.metrics_max_series, summed over scrapes.",
+          input_.series_dropped_before + dropped_);
+  gauge("mesh_metrics_series", "Series on this page.", number(series_ + 1));
+}
+
+}  // namespace
+
+MetricsPage render_metrics(const MetricsInput& input) {
+  const Page page(input);
+  std::vector<MetricFamily> families = page.Collect();
+  std::erase_if(families, [](const MetricFamily& family) { return family.metric.empty(); });
+  std::ostringstream text;
+  prometheus::TextSerializer().Serialize(text, families);
+  return {std::move(text).str(), page.series(), page.dropped()};
+}
+
+std::vector<MetricName> metric_names() {
+  std::vector<MetricName> names;
+  for (const MetricFamily& family : Page(MetricsInput{}).Collect()) {
+    names.push_back({family.name, family.type == MetricType::Counter     ? "counter"
+                                  : family.type == MetricType::Histogram ? "histogram"
+                                                                         : "gauge"});
+  }
+  return names;
+}
+
+}  // namespace mesh::observe

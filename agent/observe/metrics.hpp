@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// The /metrics page as a function of what was counted: no registry, no global state, nothing to forget to delete. A
+// service that is gone is simply not in the next input. Every name is in docs/metrics.md; a test compares.
+//
+// Bounded: series per service come last, busiest services first, and only as many whole services as fit max_series.
+// What was left out is counted, never silent.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "api/services.hpp"
+#include "api/status.hpp"
+#include "health/probe_stats.hpp"
+#include "model/routing.hpp"
+#include "observe/histogram.hpp"
+#include "observe/process.hpp"
+
+namespace mesh::observe {
+
+inline constexpr std::size_t kEligibilities = static_cast<std::size_t>(model::Eligibility::kAwaitingCheck) + 1;
+using EligibilityCounts = std::array<std::uint64_t, kEligibilities>;  ///< by model::Eligibility
+
+/// Services with the same name, port and protocol are added up: labels hold no addresses.
+struct ServiceMetrics {
+  std::string name;
+  std::uint16_t port = 0;
+  model::Protocol protocol = model::Protocol::kTcp;
+  api::ServiceCounters counters;
+  EligibilityCounts endpoints{};
+};
+
+struct AdminMetrics {
+  std::uint64_t connections = 0;
+  std::uint64_t refused_connections = 0;
+  std::uint64_t requests = 0;
+  std::uint64_t errors = 0;
+  std::uint64_t denied = 0;
+  std::uint64_t malformed = 0;
+  std::uint64_t timeouts = 0;
+};
+
+struct MetricsInput {
+  api::VersionView version;
+  api::Status status;  ///< hooks, canary, maps, apply, sources, config, loop, conditions
+  health::ProbeStats probes;
+  EligibilityCounts endpoints{};
+  std::uint64_t services_without_backend = 0;
+  std::vector<ServiceMetrics> services;
+  std::vector<std::uint64_t> reasons;  ///< by enum mesh_reason; missing ones are 0
+  std::uint64_t reloads_ok = 0;
+  std::uint64_t reloads_failed = 0;
+  std::uint64_t canary_failures = 0;
+  Histogram apply_duration = make_work_histogram();  ///< one whole plan
+  Histogram change_latency = make_work_histogram();  ///< a source's update to its effect in the kernel
+  base::Duration control_longest_step{};             ///< since the last scrape
+  std::uint64_t log_lines_dropped = 0;
+  AdminMetrics admin;
+  ProcessUsage process;
+  std::uint64_t max_series = 20000;
+  std::uint64_t series_dropped_before = 0;  ///< sum of MetricsPage::series_dropped of all pages before
+};
+
+struct MetricsPage {
+  std::string text;  ///< Prometheus text exposition format 0.0.4
+  std::uint64_t series = 0;
+  std::uint64_t series_dropped = 0;  ///< on this page
+};
+
+MetricsPage render_metrics(const MetricsInput& input);
+
+/// Name and type of every metric that can be on a page.
+struct MetricName {
+  std::string name;
+  std::string type;  ///< "counter", "gauge", "histogram"
+};
+std::vector<MetricName> metric_names();
+
+}  // namespace mesh::observe

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "observe/metrics.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "base/fd.hpp"
+#include "mesh_reasons.h"
+#include "tests/support/fake_admin_backend.hpp"
+
+namespace mesh::observe {
+namespace {
+
+/// A page with something in every family.
+MetricsInput full_input() {
+  test::FakeAdminBackend backend;
+  MetricsInput input;
+  input.version = backend.version();
+  input.status = backend.status_value;
+  input.status.sources[0].name = "fi\"le\n\\";
+  input.probes.types[1].results[static_cast<std::size_t>(model::ProbeReason::kTimeout)] = 3;
+  input.probes.types[1].durations[2] = 3;
+  input.probes.loop = "epoll";
+  input.endpoints = {2, 0, 0, 0, 1, 0};
+  input.services = {{"orders",
+                     80,
+                     model::Protocol::kTcp,
+                     {.connects = 120, .refused = 5, .refused_no_backend = 2},
+                     {1, 0, 0, 0, 1, 0}},
+                    {"cache", 6379, model::Protocol::kTcp, {.connects = 7}, {1}}};
+  input.apply_duration.observe(std::chrono::microseconds(120));
+  input.process = read_process_usage();
+  return input;
+}
+
+std::string page_text(const MetricsInput& input) { return render_metrics(input).text; }
+
+bool has_line(const std::string& text, const std::string& line) {
+  return text.find("\n" + line + "\n") != std::string::npos;
+}
+
+TEST(Metrics, promtool_accepts_the_page) {
+  if (std::system("command -v promtool >/dev/null") != 0)
+    GTEST_SKIP() << "SKIPPED: promtool is not installed (package prometheus)";
+  const auto path = std::filesystem::temp_directory_path() / ("mesh-metrics-" + std::to_string(::getpid()));
+  for (const MetricsInput& input : {full_input(), MetricsInput{}}) {
+    std::ofstream(path) << page_text(input);
+    EXPECT_EQ(std::system(("promtool check metrics < " + path.string()).c_str()), 0);
+  }
+  std::filesystem::remove(path);
+}
+
+TEST(Metrics, values_and_labels_are_where_dashboards_look_for_them) {
+  const std::string text = page_text(full_input());
+  for (const char* line :
+       {"mesh_healthy 1",
+        "mesh_build_info{version=\"0.1.0\",revision=\"abc123\",compiler=\"clang 19\",layout=\"1.0\"} 1",
+        "mesh_hook_effective{cgroup=\"/system.slice/shop.service\",hook=\"connect4\"} 1",
+        "mesh_map_entries{map=\"slots\"} 1049", "mesh_endpoints{state=\"probe_down\"} 1",
+        "mesh_probe_results_total{type=\"http\",result=\"timeout\"} 3",
+        "mesh_service_connects_total{service=\"orders\",port=\"80\",protocol=\"tcp\"} 120",
+        "mesh_service_refused_total{service=\"orders\",port=\"80\",protocol=\"tcp\",reason=\"no_backend\"} 2",
+        "mesh_service_refused_total{service=\"orders\",port=\"80\",protocol=\"tcp\",reason=\"other\"} 3",
+        "mesh_apply_duration_seconds_bucket{le=\"0.0001\"} 0", "mesh_apply_duration_seconds_bucket{le=\"0.00025\"} 1",
+        "mesh_source_updates_total{source=\"fi\\\"le\\n\\\\\"} 1"}) {
+    EXPECT_TRUE(has_line(text, line)) << line << "\n" << text;
+  }
+}
+
+TEST(Metrics, known_label_sets_begin_at_zero) {
+  const std::string text = page_text({});
+  for (const char* line :
+       {"mesh_probe_results_total{type=\"grpc\",result=\"tls\"} 0", "mesh_config_reloads_total{result=\"failed\"} 0",
+        "mesh_endpoints{state=\"panic\"} 0", "mesh_metrics_series_dropped_total 0"}) {
+    EXPECT_TRUE(has_line(text, line)) << line;
+  }
+#define MESH_REASON_LINE(name, label, meaning) \
+  EXPECT_EQ(has_line(text, "mesh_reasons_total{reason=\"" label "\"} 0"), std::string_view(label) != "none") << label;
+  MESH_REASONS(MESH_REASON_LINE)
+#undef MESH_REASON_LINE
+}
+
+TEST(Metrics, series_are_bounded_and_what_is_left_out_is_counted) {
+  MetricsInput input;
+  const std::uint64_t base = render_metrics(input).series;
+  for (unsigned i = 0; i < 10'000; ++i) {
+    input.services.push_back({"s" + std::to_string(i), 80, model::Protocol::kTcp, {.connects = i}, {}});
+  }
+  input.max_series = base + 100;
+  input.series_dropped_before = 5;
+  const MetricsPage page = render_metrics(input);
+  EXPECT_LE(page.series, input.max_series);
+  EXPECT_GT(page.series, base);
+  EXPECT_NE(page.text.find("service=\"s9999\""), std::string::npos) << "the busiest stay";
+  EXPECT_EQ(page.text.find("service=\"s1\""), std::string::npos);
+  EXPECT_TRUE(has_line(page.text, "mesh_metrics_series_dropped_total " + std::to_string(page.series_dropped + 5)));
+  input.max_series = 1'000'000;
+  EXPECT_EQ(render_metrics(input).series_dropped, 0U);
+  EXPECT_EQ(render_metrics(input).series, page.series + page.series_dropped);
+}
+
+TEST(Metrics, services_that_differ_only_in_address_are_added_up) {
+  MetricsInput input;
+  input.services = {{"dual", 80, model::Protocol::kTcp, {.connects = 1}, {}},
+                    {"dual", 80, model::Protocol::kTcp, {.connects = 2}, {}}};
+  EXPECT_TRUE(
+      has_line(page_text(input), "mesh_service_connects_total{service=\"dual\",port=\"80\",protocol=\"tcp\"} 3"));
+}
+
+TEST(Metrics, the_number_of_series_is_the_number_of_lines) {
+  const MetricsPage page = render_metrics(full_input());
+  std::uint64_t lines = 0;
+  std::istringstream stream(page.text);
+  for (std::string line; std::getline(stream, line);) lines += !line.empty() && line[0] != '#' ? 1 : 0;
+  EXPECT_EQ(page.series, lines);
+}
+
+TEST(Metrics, every_metric_is_documented_and_nothing_else_is) {
+  const auto document = base::read_file(MESH_SOURCE_DIR "/docs/metrics.md", 1 << 20);
+  ASSERT_TRUE(document) << document.error().to_string();
+  std::set<std::string> documented;
+  std::istringstream lines(*document);
+  for (std::string line; std::getline(lines, line);) {  // | `name` | type | labels | meaning |
+    if (!line.starts_with("| `")) continue;
+    const std::string name = line.substr(3, line.find('`', 3) - 3);
+    const bool alert = name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") != std::string::npos;
+    if (!alert) documented.insert(name);
+  }
+  for (const MetricName& metric : metric_names()) {
+    EXPECT_TRUE(documented.erase(metric.name) == 1) << metric.name << " is missing in docs/metrics.md";
+    EXPECT_NE(document->find("| `" + metric.name + "` | " + metric.type + " |"), std::string::npos) << metric.name;
+  }
+  for (const std::string& name : documented) ADD_FAILURE() << name << " is documented but does not exist";
+}
+
+TEST(ProcessUsage, knows_this_process) {
+  const ProcessUsage usage = read_process_usage();
+  EXPECT_GT(usage.resident_bytes, 1U << 20);
+  EXPECT_GT(usage.open_fds, 2U);
+  EXPECT_GT(usage.max_fds, usage.open_fds);
+  const auto now = std::chrono::duration<double>(base::wall_now().time_since_epoch()).count();
+  EXPECT_LE(usage.start_time_seconds, now + 1);
+  EXPECT_GT(usage.start_time_seconds, now - 24 * 3600);
+}
+
+}  // namespace
+}  // namespace mesh::observe
