@@ -3,6 +3,7 @@
 #include "tests/support/lab.hpp"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include "tests/support/client.hpp"
 #include "tests/support/identify_server.hpp"
@@ -56,6 +57,26 @@ TEST_F(LabTest, a_black_hole_swallows_and_a_killed_server_refuses) {
   EXPECT_EQ(once().errnum, ECONNREFUSED);
   server.start();
   EXPECT_EQ(once().backend, "web");
+}
+
+TEST_F(LabTest, a_crashed_lab_is_swept_by_the_next_one) {
+  const pid_t owner = [] {
+    Process crashing = Process::start({}, [] {
+      Lab lab;
+      Host& host = lab.add_host("node");
+      const Process child = Process::start(lab.on(host), {"sleep", "600"});
+      ::raise(SIGKILL);
+      return 0;
+    });
+    EXPECT_EQ(crashing.wait(std::chrono::seconds(20)), 128 + SIGKILL);
+    return crashing.pid();
+  }();
+  const std::string name = "meshlab-" + std::to_string(owner) + "-0";
+  Lab lab;
+  EXPECT_FALSE(std::filesystem::exists(lab.cgroup_root() + "/" + name));
+  EXPECT_FALSE(std::filesystem::exists(std::filesystem::temp_directory_path() / name));
+  EXPECT_FALSE(std::filesystem::exists("/run/netns/" + name));
+  EXPECT_FALSE(std::filesystem::exists("/run/netns/" + name + "-node"));
 }
 
 TEST_F(LabTest, the_connect_loop_counts_failures) {
