@@ -40,6 +40,7 @@ static __always_inline void mesh_record_owner(struct bpf_sock_addr *ctx, const s
   __builtin_memcpy(record.frontend_addr, key->addr, sizeof(record.frontend_addr));
   __builtin_memcpy(record.backend_addr, choice->addr, sizeof(record.backend_addr));
   mesh_owner_put(&record);
+  mesh_owner_link_mptcp(ctx->sk, record.cookie);
 }
 
 static __always_inline int mesh_connect(struct bpf_sock_addr *ctx, enum mesh_family family) {

@@ -14,7 +14,7 @@
 
 SEC("cgroup/sock_release")
 int mesh_release(struct bpf_sock *ctx) {
-  mesh_owner_forget(bpf_get_socket_cookie(ctx));
+  mesh_owner_forget(mesh_owner_cookie(ctx, ctx->protocol, bpf_get_socket_cookie(ctx)));
   return MESH_ALLOW;
 }
 
@@ -25,7 +25,7 @@ int mesh_release(struct bpf_sock *ctx) {
  */
 SEC("cgroup/sock_release")
 int mesh_handover(struct bpf_sock *ctx) {
-  const __u64 cookie = bpf_get_socket_cookie(ctx);
+  const __u64 cookie = mesh_owner_cookie(ctx, ctx->protocol, bpf_get_socket_cookie(ctx));
   bpf_map_delete_elem(&owner_prev_a, &cookie);
   bpf_map_delete_elem(&owner_prev_b, &cookie);
   bpf_map_delete_elem(&owner, &cookie);

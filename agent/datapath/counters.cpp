@@ -128,6 +128,7 @@ base::Result<std::vector<MapUse>> read_map_use(const MapSet& maps) {
         use.used = MESH_REASON_COUNT;
         break;
       case Table::kUdpPeers:
+      case Table::kMptcpOwner:
         break;  // in the sockets, without a number of its own
     }
     result.push_back(use);
@@ -186,6 +187,7 @@ std::vector<SizeEstimate> estimate(const TableSizes& sizes) {
       hash(sizeof(std::uint64_t), sizeof(mesh_owner)),
       hash(sizeof(mesh_affinity_key), sizeof(mesh_affinity)),
       {BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(mesh_udp_peers), 0, BPF_F_NO_PREALLOC},
+      {BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(std::uint64_t), 0, BPF_F_NO_PREALLOC},
       {BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(std::uint64_t), MESH_REASONS_MAX, 0},
   }};
   std::vector<SizeEstimate> result;

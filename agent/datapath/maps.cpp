@@ -35,6 +35,7 @@ constexpr std::array<TableFacts, kTableCount> kFacts{{
     {"owner", false, "agent.limits.owners"},
     {"affinity", false, "agent.limits.affinities"},
     {"udp_peers", false, ""},
+    {"mptcp_owner", false, ""},
     {"reasons", false, ""},
 }};
 
@@ -71,6 +72,7 @@ std::uint32_t entries_of(Table table, const TableSizes& sizes) {
       return sizes.affinities;
     case Table::kControl:
     case Table::kUdpPeers:
+    case Table::kMptcpOwner:
     case Table::kReasons:
       return 0;
   }

@@ -34,9 +34,10 @@ enum class Table : std::uint8_t {
   kOwner,
   kAffinity,
   kUdpPeers,
+  kMptcpOwner,
   kReasons,
 };
-inline constexpr std::size_t kTableCount = 13;
+inline constexpr std::size_t kTableCount = 14;
 
 /// The map's name, in BPF and as a pin: "service_state".
 std::string_view to_string(Table table);

@@ -121,7 +121,8 @@ base::Result<void> check_fits(const MapSet& from, const TableSizes& sizes) {
 base::Result<void> copy_tables(const MapSet& from, const MapSet& to) {
   for (std::size_t i = 0; i < kTableCount; ++i) {
     const Table table = table_at(i);
-    if (from.id(table) == to.id(table) || table == Table::kOwner || table == Table::kUdpPeers) continue;
+    const bool in_sockets = table == Table::kUdpPeers || table == Table::kMptcpOwner;
+    if (from.id(table) == to.id(table) || table == Table::kOwner || in_sockets) continue;
     if (table == Table::kServiceLive) {
       copy_service_live(from, to);
     } else if (table == Table::kReasons) {

@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdarg>
@@ -48,7 +49,8 @@ KernelFeatures probe_kernel_features() {
   ::libbpf_set_print(keep_log);
   KernelFeatures features;
   features.retval = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_set_retval);
-  features.mptcp = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_skc_to_mptcp_sock);
+  features.mptcp = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_skc_to_mptcp_sock) &&
+                   ::access("/proc/sys/net/mptcp", F_OK) == 0;  // the helper has no type to return without CONFIG_MPTCP
   features.explain = ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SYSCALL, nullptr) == 1;
   return features;
 }

@@ -16,7 +16,7 @@
  *   slots          ARRAY     arena of mesh_slot
  *   backends       ARRAY     backend_id -> mesh_backend
  * Counters: service_live, backend_live (mmapable arrays), reasons (per CPU).
- * Per socket: owner (HASH by socket cookie), udp_peers (socket storage). Per client: affinity (HASH).
+ * Per socket: owner (HASH by socket cookie), udp_peers and mptcp_owner (socket storage). Per client: affinity (HASH).
  *
  * Layout compatibility: structs only grow at their end, and then MESH_LAYOUT_MINOR grows. A loader moves the contents
  * of maps between minors element by element (the common prefix is copied, the rest is zero), in both directions. Any

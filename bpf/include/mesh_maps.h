@@ -62,6 +62,14 @@ MESH_MAP struct {
   __type(value, struct mesh_udp_peers);
 } udp_peers SEC(".maps");
 
+/* On an MPTCP socket: the cookie of the subflow that was connected, by which `owner` has the connection's record. */
+MESH_MAP struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, __u64);
+} mptcp_owner SEC(".maps");
+
 MESH_MAP struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __uint(max_entries, MESH_REASONS_MAX);

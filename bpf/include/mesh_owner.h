@@ -12,9 +12,28 @@
 
 #include "mesh_balance.h"
 
+#define MESH_IPPROTO_MPTCP 262
+
 static __always_inline struct mesh_owner *mesh_owner_of(__u64 cookie) {
   struct mesh_owner *record = bpf_map_lookup_elem(&owner, &cookie);
   return record && record->cookie == cookie ? record : 0;
+}
+
+/*
+ * An MPTCP connection connects by a subflow, which has a cookie of its own, and is named and closed by the socket the
+ * application has. That one's storage leads to the record.
+ */
+static __always_inline void mesh_owner_link_mptcp(struct bpf_sock *sk, __u64 cookie) {
+  struct mptcp_sock *mptcp = mesh_config.has_mptcp && sk ? bpf_skc_to_mptcp_sock(sk) : 0;
+  if (!mptcp) return;
+  __u64 *link = bpf_sk_storage_get(&mptcp_owner, mptcp, 0, BPF_SK_STORAGE_GET_F_CREATE);
+  if (link) *link = cookie;
+}
+
+static __always_inline __u64 mesh_owner_cookie(struct bpf_sock *sk, __u32 protocol, __u64 cookie) {
+  if (protocol != MESH_IPPROTO_MPTCP || !mesh_config.has_mptcp || !sk) return cookie;
+  const __u64 *link = bpf_sk_storage_get(&mptcp_owner, sk, 0, 0);
+  return link ? *link : cookie;
 }
 
 /* Writes or replaces the socket's record. A full map costs the application only the answer of getpeername(). */
