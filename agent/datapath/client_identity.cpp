@@ -134,10 +134,9 @@ base::Result<ClientIdentity> identify_client(const std::string& cgroup_root, std
   client.cgroup_id = MESH_TRY(cgroup_id(cgroup_root + client.cgroup));
   client.netns_cookie = MESH_TRY(netns_cookie_of(client.pid));
   if (client.pid != 0) {
-    // "Uid:\treal\teffective\t..."; the hooks see the effective one.
-    std::istringstream uids(proc_field(fmt::format("/proc/{}/status", client.pid), "Uid:").value_or("0 0"));
-    std::uint32_t real = 0;
-    uids >> real >> client.uid;
+    // "Uid:\treal\teffective\t..."; the hooks see the real one.
+    std::istringstream uids(proc_field(fmt::format("/proc/{}/status", client.pid), "Uid:").value_or("0"));
+    uids >> client.uid;
   }
   return client;
 }

@@ -142,7 +142,14 @@ base::Result<ProgramInfo> program_info(std::uint32_t id) {
     return base::fail_errno(errno, "read BPF program " + std::to_string(id));
   }
   maps.resize(std::min(info.nr_map_ids, kProgramMapsMax));
-  return ProgramInfo{info.id, info.name, std::chrono::nanoseconds(info.load_time), std::move(maps)};
+  return ProgramInfo{.id = info.id,
+                     .name = info.name,
+                     .loaded_at = std::chrono::nanoseconds(info.load_time),
+                     .map_ids = std::move(maps),
+                     .runs = info.run_cnt,
+                     .run_time_ns = info.run_time_ns,
+                     .misses = info.recursion_misses,
+                     .instructions = info.verified_insns};
 }
 
 base::Result<std::vector<std::uint32_t>> query_programs(int cgroup_fd, bpf_attach_type type, Reach reach) {

@@ -316,10 +316,8 @@ base::Result<Explanation> Datapath::explain(const mesh_frontend_key& frontend, c
   }
   bpf_test_run_opts run{};
   run.sz = sizeof(run);
-  run.ctx_in = &question;
+  run.ctx_in = &question;  // a syscall program's context is copied back to where it came from; ctx_out is refused
   run.ctx_size_in = sizeof(question);
-  run.ctx_out = &question;
-  run.ctx_size_out = sizeof(question);
   if (::bpf_prog_test_run_opts(program, &run) != 0) return base::fail_errno(errno, "run the pick for explain");
   Explanation answer;
   answer.service_id = question.service_id;
@@ -334,6 +332,8 @@ base::Result<Explanation> Datapath::explain(const mesh_frontend_key& frontend, c
   answer.by_affinity = question.by_affinity != 0;
   return answer;
 }
+
+base::Result<void> Datapath::detach() { return directory_.remove_all(); }
 
 base::Result<void> detach_all(const std::string& directory) {
   const PinDirectory pins = MESH_TRY(PinDirectory::lock_existing(directory));

@@ -96,6 +96,9 @@ class Datapath {
   void pause_all(std::uint64_t until_ns);
   void pause_service(std::uint32_t service_id, std::uint64_t until_ns);
 
+  /// Removes links, maps and the directory while this object holds the lock. The maps stay readable until it is gone.
+  base::Result<void> detach();
+
   base::Result<Explanation> explain(const mesh_frontend_key& frontend, const ExplainClient& client) const;
 
  private:

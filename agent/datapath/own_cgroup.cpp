@@ -69,7 +69,14 @@ base::Result<OwnCgroup> join_own_cgroup(const std::string& cgroup_root, const st
                             "it must be a leaf without controllers enabled below it; see agent.exempt_cgroup");
   }
   own.id = MESH_TRY(cgroup_id(folder));
+  own.folder = folder;
   return own;
+}
+
+void leave_own_cgroup(const OwnCgroup& own) {
+  const std::string above = own.folder.substr(0, own.folder.rfind('/')) + "/cgroup.procs";
+  const base::Fd procs(::open(above.c_str(), O_WRONLY | O_CLOEXEC));
+  if (procs.valid() && ::write(procs.get(), "0", 1) == 1) ::rmdir(own.folder.c_str());
 }
 
 }  // namespace mesh::datapath

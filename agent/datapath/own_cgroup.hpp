@@ -13,6 +13,7 @@ namespace mesh::datapath {
 struct OwnCgroup {
   std::string path;      ///< Below the cgroup2 mount: "/system.slice/meshd.service/agent".
   std::uint64_t id = 0;  ///< As bpf_get_current_cgroup_id() says it.
+  std::string folder;    ///< The same as a path of the file system.
 };
 
 /// The cgroup2 mount point, from /proc/self/mounts ("/sys/fs/cgroup", or "/sys/fs/cgroup/unified" on hybrid hosts).
@@ -24,5 +25,8 @@ base::Result<std::uint64_t> cgroup_id(const std::string& folder);
 /// Makes the leaf and moves this process into it. `wanted` empty: "<own cgroup>/agent", or "/meshd.agent" for a process
 /// in the root cgroup. Call it before any socket is opened: a socket stays in the cgroup it was made in.
 base::Result<OwnCgroup> join_own_cgroup(const std::string& cgroup_root, const std::string& wanted);
+
+/// Moves this process to the cgroup above and removes the leaf, for a detach that leaves nothing. Best effort.
+void leave_own_cgroup(const OwnCgroup& own);
 
 }  // namespace mesh::datapath

@@ -22,10 +22,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   add_link_options(-fuse-ld=lld-19)
 endif()
 
-# mesh_library(name [LINK targets...]): a static library of all .cpp files of the current folder.
+# mesh_library(name [LINK targets...]): a static library of all .cpp files of the current folder but main.cpp.
 function(mesh_library name)
   cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  list(REMOVE_ITEM sources ${CMAKE_CURRENT_SOURCE_DIR}/main.cpp)
   add_library(${name} STATIC ${sources})
   target_compile_options(${name} PRIVATE ${MESH_WARNINGS})
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/agent)

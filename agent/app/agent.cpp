@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/agent.hpp"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "app/agent_admin.hpp"
+#include "app/version.hpp"
+#include "base/log.hpp"
+#include "base/random.hpp"
+#include "datapath/counters.hpp"
+#include "datapath/grace.hpp"
+#include "datapath/records.hpp"
+
+namespace mesh::app {
+namespace {
+
+using datapath::Table;
+
+constexpr std::string_view kFileSource = "file";
+constexpr auto kTick = std::chrono::seconds(1);
+
+io::LoopKind loop_kind(const std::string& setting) {
+  if (setting == "io_uring") return io::LoopKind::kUring;
+  if (setting == "epoll") return io::LoopKind::kEpoll;
+  return io::LoopKind::kAutomatic;
+}
+
+/// Probes and admin connections need descriptors; systemd's default of 1024 is for programs without either.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
+/// The backend ids that live sockets' records name: they are not used again before.
+datapath::NamedBackends named_backends(const datapath::MapSet& maps) {
+  return [&maps]() -> base::Result<std::unordered_set<std::uint32_t>> {
+    std::unordered_set<std::uint32_t> named;
+    const auto& shape = maps.shape(Table::kOwner);
+    MESH_CHECK(datapath::scan_hash(maps.fd(Table::kOwner), shape, [&](const std::byte*, const std::byte* value) {
+      mesh_owner owner{};
+      std::memcpy(&owner, value, std::min<std::size_t>(sizeof(owner), shape.value_size));
+      named.insert(owner.backend_id);
+    }));
+    return named;
+  };
+}
+
+std::uint64_t node_seed() {
+  const auto machine = base::read_file("/etc/machine-id", 4096).value_or("");
+  return base::hash64({reinterpret_cast<const std::uint8_t*>(machine.data()), machine.size()});
+}
+
+}  // namespace
+
+Agent::Agent(StartConfig start, Signals signals) : start_(std::move(start)), signals_(std::move(signals)) {}
+
+Agent::~Agent() {
+  // Whoever hands something over stops before whoever takes it.
+  if (files_) files_->stop();
+  if (prober_) prober_->stop();
+  if (housekeeper_) housekeeper_->stop();
+  if (reconciler_) reconciler_->stop();
+}
+
+base::Result<std::unique_ptr<Agent>> Agent::make(StartConfig start, Signals signals) {
+  std::unique_ptr<Agent> agent(new Agent(std::move(start), std::move(signals)));
+  raise_descriptor_limit();
+  agent->loop_ = MESH_TRY(io::make_loop(loop_kind(agent->start_.config.agent.loop)));
+  agent->notifier_ = MESH_TRY(base::ServiceNotifier::from_environment());
+  MESH_CHECK(agent->make_kernel_side());
+  MESH_CHECK(agent->make_sources());
+  MESH_CHECK(agent->make_workers());
+  MESH_CHECK(agent->make_admin());
+  return agent;
+}
+
+base::Result<void> Agent::make_kernel_side() {
+  const AgentSettings& settings = start_.config.agent;
+  std::string cgroup_root = settings.cgroup_root;
+  if (cgroup_root.empty()) cgroup_root = MESH_TRY(datapath::find_cgroup2_mount());
+  own_cgroup_ = MESH_TRY(datapath::join_own_cgroup(cgroup_root, settings.exempt_cgroup));
+  datapath_ = MESH_TRY(datapath::Datapath::open({.directory = settings.bpffs,
+                                                 .cgroup_root = cgroup_root,
+                                                 .cgroups = settings.cgroups,
+                                                 .sizes = settings.limits,
+                                                 .exempt_cgroup_id = own_cgroup_.id,
+                                                 .version = std::string(kVersion)}));
+  auto grace = MESH_TRY(datapath::make_grace());
+  writer_ = MESH_TRY(datapath::Writer::open(datapath_->store(), std::move(grace), named_backends(datapath_->maps())));
+  base::log::info("datapath ready", {{"bpffs", datapath_->directory()},
+                                     {"start", datapath::to_string(datapath_->start_kind())},
+                                     {"cgroup", own_cgroup_.path},
+                                     {"loop", loop_.reason}});
+  return {};
+}
+
+base::Result<void> Agent::make_sources() {
+  const AgentSettings& settings = start_.config.agent;
+  if (settings.canary.enabled) {
+    CanaryRunner::Options canary;
+    canary.cgroup_root = datapath_->cgroup_root();
+    canary.interval = settings.canary.interval;
+    canary.vip4 = MESH_TRY(base::IpAddress::parse(settings.canary.address4));
+    canary.vip6 = MESH_TRY(base::IpAddress::parse(settings.canary.address6));
+    canary_ = MESH_TRY(CanaryRunner::open(*loop_.loop, std::move(canary), [](const datapath::CanaryReport&) {}));
+  }
+  config_ = std::make_unique<ConfigKeeper>(*loop_.loop, start_,
+                                           [this](const ConfigKeeper::Reloaded& reloaded) { on_reload(reloaded); });
+  MESH_CHECK(config_->watch());
+  discovery::SourceInput input = start_.config.source_input();
+  input.stale = start_.refused;
+  files_ = std::make_unique<discovery::FileSource>(std::move(input),
+                                                   discovery::FileSource::Options{.restored = start_.restored});
+  state_ = std::make_unique<StateStore>(settings.state_dir);
+  return {};
+}
+
+base::Result<void> Agent::make_workers() {
+  const AgentSettings& settings = start_.config.agent;
+  const model::HealthView health = health_from_kernel();
+  reconciler_ = std::make_unique<Reconciler>(
+      Reconciler::Options{.sources = {std::string(kCanarySource), std::string(kFileSource)}}, *writer_, health,
+      [this](ReconciledPtr reconciled) {
+        if (!reconciled->error) datapath_->record_applied(reconciled->kernel_generation, reconciled->applied_at);
+        prober_->set_services(reconciled->snapshot);
+        loop_.loop->post([this, snapshot = reconciled->snapshot] { keep_state(snapshot); });
+      });
+  prober_ =
+      std::make_unique<health::Prober>(health::Prober::Options{.loop = loop_kind(settings.loop),
+                                                               .max_probes_per_second = settings.max_probes_per_second,
+                                                               .node_seed = node_seed(),
+                                                               .version = std::string(kVersion)});
+  prober_->restore(health);
+  housekeeper_ = std::make_unique<Housekeeper>(
+      Housekeeper::Options{}, *datapath_, [this] { keep_house(); },
+      [this](HousekeptPtr housekept) {
+        loop_.loop->post([this, housekept = std::move(housekept)]() mutable { on_looked(std::move(housekept)); });
+      });
+  return {};
+}
+
+base::Result<void> Agent::make_admin() {
+  const AgentSettings& settings = start_.config.agent;
+  std::error_code ignored;
+  std::filesystem::create_directories(settings.run_dir, ignored);
+  admin_ = std::make_unique<AgentAdmin>(*this);
+  server_ = std::make_unique<AdminServer>(*loop_.loop, *admin_,
+                                          AdminServerOptions{.socket = settings.socket,
+                                                             .socket_group = settings.socket_group,
+                                                             .metrics_listen = settings.metrics_listen,
+                                                             .metrics_token_file = settings.metrics_token_file});
+  return server_->start();
+}
+
+/// What the tables of an earlier agent say about endpoints: who was taken out is down until a probe says otherwise.
+model::HealthView Agent::health_from_kernel() const {
+  const auto& store = datapath_->store();
+  const datapath::BackendIndex index(store);
+  model::HealthView view;
+  const auto read = store.for_each_frontend([&](const mesh_frontend_key& key, std::uint32_t service_id) {
+    auto health = std::make_shared<model::ServiceHealth>();
+    health->frontend = datapath::frontend_of(key);
+    bool any_down = false;
+    for (const auto& [id, backend] : index.of(service_id)) {
+      const bool usable = (backend.flags & MESH_BACKEND_USABLE) != 0;
+      if (backend.weight == 0) continue;  // not usable whatever a probe says
+      any_down = any_down || !usable;
+      model::EndpointHealth& endpoint = health->endpoints.emplace_back();
+      endpoint.address = datapath::address_of(backend);
+      endpoint.verdict = usable ? model::Verdict::kUnknown : model::Verdict::kDown;
+      if (!usable) endpoint.detail = "down before the agent started";
+    }
+    std::ranges::sort(health->endpoints, {}, &model::EndpointHealth::address);
+    if (any_down) view.emplace(health->frontend, std::move(health));
+  });
+  if (!read) base::log::warn("health not restored from the kernel tables", {{"err", read.error()}});
+  return view;
+}
+
+base::Result<void> Agent::run() {
+  signals_.watch(*loop_.loop, [this](int signal) { on_signal(signal); });
+  MESH_CHECK(prober_->start([this](health::HealthBatch batch) { reconciler_->offer(std::move(batch)); }));
+  reconciler_->start();
+  offer_canary_services();
+  files_->start(
+      [this](discovery::UpdatePtr update) { reconciler_->offer(std::string(kFileSource), std::move(update)); });
+  housekeeper_->start();
+  if (canary_) canary_->watch(datapath_->cgroups());
+  on_tick(loop_.loop->now());
+  base::log::info("meshd started", {{"version", kVersion}, {"cgroups", datapath_->cgroups().size()}});
+  loop_.loop->run();
+  base::log::info("meshd stopped; the kernel keeps balancing", {{"detached", detached_}});
+  return {};
+}
+
+void Agent::offer_canary_services() {
+  auto update = std::make_shared<model::Update>();
+  update->generation = 1;
+  if (canary_) update->services = canary_->services();
+  update->status.name = kCanarySource;
+  update->status.state = model::SourceState::kSynced;
+  reconciler_->offer(std::string(kCanarySource), std::move(update));
+}
+
+/// Notes the last good state, unless what is in force came from it.
+void Agent::keep_state(const model::SnapshotPtr& snapshot) {
+  if (config_->state().from_state) return;
+  model::Snapshot kept = *snapshot;
+  std::erase_if(kept.services, [](const auto& service) { return service->source == kCanarySource; });
+  state_->save(config_->state().config.agent, std::make_shared<const model::Snapshot>(std::move(kept)));
+}
+
+void Agent::on_signal(int signal) {
+  if (signal == SIGHUP) {
+    reload([](const base::Result<api::ReloadView>&) {});
+    return;
+  }
+  stop();
+}
+
+void Agent::stop() {
+  if (std::exchange(stopping_, true)) return;
+  notifier_.stopping();
+  server_->stop([this] { loop_.loop->stop(); });
+}
+
+void Agent::on_tick(base::TimePoint now) {
+  loop_.loop->arm(tick_, now + kTick);
+  longest_step_ = std::max(longest_step_, loop_.loop->take_longest_step());
+  probe_stats_ = prober_->stats();
+  std::uint64_t probes = 0;
+  for (const auto& type : probe_stats_.types) {
+    for (const std::uint64_t results : type.results) probes += results;
+  }
+  probes_per_second_ = static_cast<double>(probes - probes_before_);
+  probes_before_ = probes;
+  if (!ready_told_ && admin_->ready().ready) {
+    ready_told_ = true;
+    notifier_.ready("serving");
+  }
+  if (const auto interval = notifier_.watchdog_interval(); interval && now >= watchdog_at_) {
+    watchdog_at_ = now + *interval;
+    notifier_.watchdog();
+  }
+}
+
+void Agent::on_looked(HousekeptPtr housekept) { housekept_ = std::move(housekept); }
+
+/// On the housekeeper's thread.
+void Agent::keep_house() {
+  const auto reconciled = reconciler_->latest();
+  if (!reconciled->snapshot) return;
+  const datapath::MapSet& maps = datapath_->maps();
+  const auto used = used_.look(base::steady_now(), [&](const auto& see) {
+    for (std::uint32_t id = 1; id < maps.sizes().services; ++id) {
+      const auto service = maps.read<mesh_service>(Table::kServices, id);
+      if (service.flags == 0) continue;
+      const auto counts = datapath::read_service_counts(maps, id);
+      see(datapath::frontend_of(service.frontend), counts.connects + counts.datagrams + counts.refused);
+    }
+  });
+  if (used) prober_->set_used(used);
+  const auto now_ns = static_cast<std::uint64_t>(base::steady_now().time_since_epoch().count());
+  if (const auto swept = datapath::sweep_affinity(maps, now_ns); !swept) {
+    base::log::warn("session affinity not swept", {{"err", swept.error()}});
+  }
+}
+
+void Agent::on_reload(const ConfigKeeper::Reloaded& reloaded) {
+  const ConfigKeeper::State& state = config_->state();
+  if (!reloaded.ok) {
+    files_->set_stale(base::Error{base::ErrorKind::kInvalid,
+                                  "the configuration was refused: " + state.findings.front().to_string(),
+                                  "correct it; `meshctl config validate` shows all findings", 0});
+    return;
+  }
+  const AgentSettings& settings = state.config.agent;
+  if (const auto level = base::log::level_from(settings.log_level)) base::log::set_level(*level);
+  prober_->set_max_probes_per_second(settings.max_probes_per_second);
+  files_->reconfigure(state.config.source_input(), reloaded.cause == ConfigKeeper::Cause::kRequest
+                                                       ? discovery::Vanished::kForget
+                                                       : discovery::Vanished::kKeep);
+}
+
+void Agent::reload(Reply<api::ReloadView> reply) {
+  notifier_.reloading();
+  config_->reload(ConfigKeeper::Cause::kRequest, [this, reply = std::move(reply)]() mutable {
+    notifier_.ready("serving");
+    const ConfigKeeper::State& state = config_->state();
+    api::ReloadView view;
+    view.ok = state.last_ok;
+    view.errors = to_views(state.findings);
+    view.needs_restart = state.needs_restart;
+    view.services = state.config.services.size();
+    for (const auto& service : state.config.services) view.endpoints += service->endpoints.size();
+    reply(std::move(view));
+  });
+}
+
+void Agent::detach(Reply<api::DetachView> reply) {
+  files_->stop();
+  prober_->stop();
+  housekeeper_->stop();
+  reconciler_->stop();
+  canary_.reset();
+  api::DetachView view;
+  for (const auto& hook : datapath_->hooks()) {
+    if (hook.attached) view.removed.push_back(hook.cgroup + " " + std::string(hook.hook));
+  }
+  view.removed.push_back(datapath_->directory());
+  const auto detached = datapath_->detach();
+  detached_ = detached.has_value();
+  if (detached) {
+    reply(std::move(view));
+  } else {
+    reply(std::unexpected(detached.error()));
+  }
+  datapath::leave_own_cgroup(own_cgroup_);
+  stop();
+}
+
+api::ProbesView Agent::probes_view() {
+  api::ProbesView view;
+  const auto reconciled = reconciler_->latest();
+  if (reconciled->routing) {
+    for (const auto& route : reconciled->routing->services) {
+      view.services_in_panic += route->panic ? 1 : 0;
+      if (!route->service->probe) continue;
+      for (const auto& endpoint : route->service->endpoints) {
+        const auto* health = route->health ? route->health->find(endpoint.address) : nullptr;
+        const model::Verdict verdict = health ? health->verdict : model::Verdict::kUnknown;
+        ++(verdict == model::Verdict::kUp ? view.up : verdict == model::Verdict::kDown ? view.down : view.unknown);
+      }
+    }
+  }
+  view.endpoints = probe_stats_.targets;
+  view.per_second = probes_per_second_;
+  view.budget_per_second = config_->state().config.agent.max_probes_per_second;
+  view.delayed = probe_stats_.rate_limited;
+  return view;
+}
+
+api::ConfigState Agent::config_state() const {
+  const ConfigKeeper::State& state = config_->state();
+  const auto when = [](base::WallTime time) {
+    return time == base::WallTime{} ? std::string() : base::format_rfc3339(time);
+  };
+  return {state.path,
+          state.last_ok,
+          when(state.reloaded_at),
+          when(state.loaded_at),
+          state.from_state,
+          to_views(state.findings),
+          state.needs_restart};
+}
+
+base::Result<std::string> Agent::metrics_text() {
+  return base::fail(base::ErrorKind::kUnsupported, "render metrics: this build has no renderer");
+}
+
+}  // namespace mesh::app

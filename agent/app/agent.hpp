@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent, whole: everything is constructed here, in river order, and lives until run() returns.
+//
+// Threads: the control loop (this one: admin, metrics, canary, signals, timers), the file source, the prober, the
+// reconciler with its grace thread, and the housekeeper. They meet in mailboxes and published immutable values only.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "api/control.hpp"
+#include "api/status.hpp"
+#include "app/admin_backend.hpp"
+#include "app/admin_server.hpp"
+#include "app/canary_runner.hpp"
+#include "app/config_keeper.hpp"
+#include "app/housekeeper.hpp"
+#include "app/lifecycle.hpp"
+#include "app/reconciler.hpp"
+#include "app/state_store.hpp"
+#include "app/used_services.hpp"
+#include "base/sd_notify.hpp"
+#include "datapath/loader.hpp"
+#include "datapath/own_cgroup.hpp"
+#include "datapath/writer.hpp"
+#include "discovery/file.hpp"
+#include "health/prober.hpp"
+#include "io/loop.hpp"
+
+namespace mesh::app {
+
+class AgentAdmin;
+
+class Agent {
+ public:
+  /// Makes everything and takes over, or makes, what is in the kernel. Nothing is served yet.
+  static base::Result<std::unique_ptr<Agent>> make(StartConfig start, Signals signals);
+  ~Agent();
+
+  /// Serves until SIGTERM, SIGINT or a detach by the admin API. What is in the kernel stays, unless it was detached.
+  base::Result<void> run();
+
+ private:
+  friend class AgentAdmin;
+  Agent(StartConfig start, Signals signals);
+
+  base::Result<void> make_kernel_side();
+  base::Result<void> make_sources();
+  base::Result<void> make_workers();
+  base::Result<void> make_admin();
+
+  void on_signal(int signal);
+  void on_tick(base::TimePoint now);
+  void on_reload(const ConfigKeeper::Reloaded& reloaded);
+  void on_looked(HousekeptPtr housekept);
+  void keep_house();
+  void offer_canary_services();
+  void keep_state(const model::SnapshotPtr& snapshot);
+  [[nodiscard]] model::HealthView health_from_kernel() const;
+  void stop();
+
+  // For AgentAdmin.
+  void reload(Reply<api::ReloadView> reply);
+  void detach(Reply<api::DetachView> reply);
+  [[nodiscard]] api::ProbesView probes_view();
+  [[nodiscard]] api::ConfigState config_state() const;
+  base::Result<std::string> metrics_text();
+
+  StartConfig start_;
+  Signals signals_;
+  const base::WallTime started_at_ = base::wall_now();
+
+  io::LoopChoice loop_;
+  base::ServiceNotifier notifier_;
+  datapath::OwnCgroup own_cgroup_;
+  std::unique_ptr<datapath::Datapath> datapath_;
+  std::unique_ptr<datapath::Writer> writer_;
+  std::unique_ptr<CanaryRunner> canary_;
+  std::unique_ptr<ConfigKeeper> config_;
+  std::unique_ptr<discovery::FileSource> files_;
+  std::unique_ptr<StateStore> state_;
+  std::unique_ptr<Reconciler> reconciler_;
+  std::unique_ptr<health::Prober> prober_;
+  std::unique_ptr<Housekeeper> housekeeper_;
+  std::unique_ptr<AgentAdmin> admin_;
+  std::unique_ptr<AdminServer> server_;
+  io::MemberTimer<Agent, &Agent::on_tick> tick_{*this};
+
+  UsedServices used_;              ///< The housekeeper's own.
+  HousekeptPtr housekept_;         ///< The loop's copy of the last look.
+  base::Duration longest_step_{};  ///< Ever.
+  base::TimePoint watchdog_at_{};
+  health::ProbeStats probe_stats_;   ///< Of the last tick.
+  std::uint64_t probes_before_ = 0;  ///< Probes done until the tick before.
+  double probes_per_second_ = 0;
+  bool ready_told_ = false;
+  bool stopping_ = false;
+  bool detached_ = false;
+};
+
+}  // namespace mesh::app

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// `meshd check`: can this machine run meshd, and does a connect really get balanced here? Works without an agent. Each
+// line is something that was tried or read now; each that is not ok says what to do.
+#pragma once
+
+#include "api/control.hpp"
+#include "app/config.hpp"
+
+namespace mesh::app {
+
+/// Everything, in the order of a diagnosis: kernel, privileges, mounts, I/O, limits, neighbours, self-test. The
+/// self-test makes a throw-away cgroup and bpffs folder, loads the programs, balances one connection per family and
+/// protocol to itself, and removes all of it.
+api::CheckReport check_host(const AgentSettings& settings);
+
+/// Whether any line is a failure.
+bool has_failures(const api::CheckReport& report);
+
+}  // namespace mesh::app

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/estimate.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <map>
+
+#include "datapath/counters.hpp"
+#include "model/service.hpp"
+
+namespace mesh::app {
+namespace {
+
+// Measured by `scripts/bench scale`: settled resident memory per service and per endpoint, above an idle agent.
+constexpr std::uint64_t kAgentIdleBytes = 16u << 20;
+constexpr std::uint64_t kAgentServiceBytes = 1024;
+constexpr std::uint64_t kAgentEndpointBytes = 128;
+
+std::uint64_t slots_per_service(model::Algorithm algorithm, std::uint64_t endpoints) {
+  if (algorithm == model::Algorithm::kWeightedRandom) return 2 * endpoints;
+  if (algorithm == model::Algorithm::kMaglev) return model::Service{}.maglev_size;
+  return endpoints;  // of equal weights; unequal ones take up to the cap of balance/table.hpp
+}
+
+std::uint32_t enough(std::uint64_t needed, std::uint32_t configured) {
+  if (needed <= configured) return configured;
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(std::bit_ceil(needed), 1u << 31));
+}
+
+}  // namespace
+
+base::Result<api::EstimateView> estimate_tables(std::uint64_t services, std::uint64_t endpoints,
+                                                const std::string& balance, const datapath::TableSizes& configured) {
+  const auto algorithm = model::algorithm_from(balance);
+  if (!algorithm) {
+    return base::fail(base::ErrorKind::kInvalid, "estimate for '" + balance + "': no such algorithm",
+                      "use weighted_random, round_robin, maglev or source_hash");
+  }
+  // Ids start at 1; range 1 is shared. Updates put new ranges and slots beside the old ones.
+  std::map<datapath::Table, std::uint64_t> needed;
+  needed[datapath::Table::kServices] = services + 1;
+  needed[datapath::Table::kRanges] = 2 * services + 2;
+  needed[datapath::Table::kSlots] = 2 * services * slots_per_service(*algorithm, endpoints);
+  needed[datapath::Table::kBackends] = services * endpoints + 1;
+  datapath::TableSizes sizes = configured;
+  sizes.services = enough(needed[datapath::Table::kServices], configured.services);
+  sizes.ranges = enough(needed[datapath::Table::kRanges], configured.ranges);
+  sizes.slots = enough(needed[datapath::Table::kSlots], configured.slots);
+  sizes.backends = enough(needed[datapath::Table::kBackends], configured.backends);
+
+  api::EstimateView view;
+  view.services = services;
+  view.endpoints = endpoints;
+  for (const auto& table : datapath::estimate(sizes)) {
+    view.tables.push_back({std::string(datapath::to_string(table.table)),
+                           std::string(datapath::setting_of(table.table)),
+                           needed.contains(table.table) ? needed[table.table] : 0, table.entries, table.memory_bytes});
+    view.kernel_bytes += table.memory_bytes;
+  }
+  // The agent maps the arrays it writes, and those pages count as its own.
+  view.agent_bytes = kAgentIdleBytes + services * (kAgentServiceBytes + endpoints * kAgentEndpointBytes);
+  return view;
+}
+
+}  // namespace mesh::app

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/housekeeper.hpp"
+
+#include "base/log.hpp"
+
+namespace mesh::app {
+namespace {
+
+constexpr base::log::Logger kLog{"housekeeper"};
+
+std::uint64_t count(const datapath::MapSet& maps, datapath::Table table, std::uint64_t before) {
+  const auto counted = datapath::count_elements(maps.fd(table), maps.shape(table));
+  if (counted) return *counted;
+  kLog.warn("map not counted", {{"map", datapath::to_string(table)}, {"err", counted.error()}});
+  return before;
+}
+
+}  // namespace
+
+Housekeeper::Housekeeper(Options options, datapath::Datapath& datapath, Chore chore, Looked looked)
+    : options_(options), datapath_(datapath), chore_(std::move(chore)), looked_(std::move(looked)) {}
+
+Housekeeper::~Housekeeper() { stop(); }
+
+void Housekeeper::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Housekeeper::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Housekeeper::run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    lock.unlock();
+    look();
+    chore_();
+    lock.lock();
+    wake_.wait_for(lock, options_.interval, [this] { return stopping_; });
+  }
+}
+
+void Housekeeper::look() {
+  const auto attached = datapath_.reattach();
+  if (!attached) {
+    kLog.warn("hooks not attached", {{"err", attached.error()}});
+    state_.error = attached.error();
+  } else {
+    state_.error.reset();
+    if (*attached > 0) kLog.info("hooks attached", {{"links", *attached}});
+  }
+  state_.hooks = datapath_.hooks();
+  const base::TimePoint now = base::steady_now();
+  if (now >= count_at_) {
+    count_at_ = now + options_.count_interval;
+    const datapath::MapSet& maps = datapath_.maps();
+    state_.frontends = count(maps, datapath::Table::kFrontends, state_.frontends);
+    state_.owners = count(maps, datapath::Table::kOwner, state_.owners);
+    state_.affinities = count(maps, datapath::Table::kAffinity, state_.affinities);
+    state_.counted_at = base::wall_now();
+  }
+  state_.looked_at = base::wall_now();
+  looked_(std::make_shared<const Housekept>(state_));
+}
+
+}  // namespace mesh::app

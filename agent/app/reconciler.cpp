@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/reconciler.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+#include "base/log.hpp"
+#include "discovery/merge.hpp"
+
+namespace mesh::app {
+namespace {
+
+constexpr base::log::Logger kLog{"reconciler"};
+
+}  // namespace
+
+Reconciler::Reconciler(Options options, datapath::Writer& writer, model::HealthView restored, Published published)
+    : options_(std::move(options)), writer_(writer), published_(std::move(published)), health_(std::move(restored)) {}
+
+Reconciler::~Reconciler() { stop(); }
+
+void Reconciler::start() {
+  audit_at_ = base::steady_now() + options_.audit_interval;
+  tidy_at_ = base::steady_now() + options_.tidy_interval;
+  thread_ = std::thread([this] { work(); });
+}
+
+void Reconciler::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Reconciler::offer(const std::string& source, discovery::UpdatePtr update) {
+  {
+    const std::lock_guard lock(mutex_);
+    inbox_updates_[source] = std::move(update);
+  }
+  wake_.notify_one();
+}
+
+void Reconciler::offer(HealthChanges changes) {
+  {
+    const std::lock_guard lock(mutex_);
+    std::ranges::move(changes, std::back_inserter(inbox_health_));
+  }
+  wake_.notify_one();
+}
+
+void Reconciler::run(Job job) {
+  {
+    const std::lock_guard lock(mutex_);
+    inbox_jobs_.push_back(std::move(job));
+  }
+  wake_.notify_one();
+}
+
+ReconciledPtr Reconciler::latest() const {
+  const std::lock_guard lock(mutex_);
+  return latest_;
+}
+
+void Reconciler::work() {
+  while (true) {
+    std::unique_lock lock(mutex_);
+    const auto has_work = [this] {
+      return stopping_ || !inbox_jobs_.empty() || !inbox_updates_.empty() || !inbox_health_.empty();
+    };
+    wake_.wait_until(lock, std::min({retry_at_, audit_at_, tidy_at_}), has_work);
+    if (stopping_) return;
+    auto updates = std::exchange(inbox_updates_, {});
+    auto changes = std::exchange(inbox_health_, {});
+    auto jobs = std::exchange(inbox_jobs_, {});
+    lock.unlock();
+
+    bool news = take_inputs(std::move(updates), std::move(changes));
+    const base::TimePoint now = base::steady_now();
+    if (now >= retry_at_) {
+      apply();
+      news = true;
+    }
+    if (now >= audit_at_) {
+      audit();
+      news = true;
+    }
+    if (now >= tidy_at_) {
+      tidy_at_ = now + options_.tidy_interval;
+      if (const auto tidied = writer_.tidy(); !tidied) kLog.warn("quarantine not tidied", {{"err", tidied.error()}});
+    }
+    if (news) publish();
+    for (Job& job : jobs) job(writer_, state_);
+  }
+}
+
+/// Returns whether there is something to publish.
+bool Reconciler::take_inputs(std::map<std::string, discovery::UpdatePtr> updates, HealthChanges changes) {
+  if (updates.empty() && changes.empty()) return false;
+  for (auto& [frontend, health] : changes) {
+    if (health) {
+      health_[frontend] = std::move(health);
+    } else {
+      health_.erase(frontend);
+    }
+  }
+  if (!updates.empty()) {
+    for (auto& [source, update] : updates) updates_[source] = std::move(update);
+    std::vector<discovery::UpdatePtr> in_precedence;
+    for (const std::string& source : options_.sources) {
+      const auto found = updates_.find(source);
+      if (found == updates_.end()) return false;  // it has not spoken yet: what the kernel has stays
+      in_precedence.push_back(found->second);
+    }
+    state_.snapshot = discovery::merge(in_precedence, ++merges_);
+  }
+  if (!state_.snapshot) return false;
+  auto routing = router_.route(state_.snapshot, health_);
+  const bool changed = routing != state_.routing;
+  state_.routing = std::move(routing);
+  if (changed) apply();
+  return true;
+}
+
+void Reconciler::publish() {
+  auto published = std::make_shared<const Reconciled>(state_);
+  {
+    const std::lock_guard lock(mutex_);
+    latest_ = published;
+  }
+  published_(std::move(published));
+}
+
+void Reconciler::apply() {
+  const base::TimePoint begin = base::steady_now();
+  const auto result = writer_.apply(state_.routing);
+  ++state_.applies;
+  state_.apply_duration = base::steady_now() - begin;
+  state_.usage = writer_.usage();
+  if (result) {
+    if (state_.error) kLog.info("tables applied again");
+    state_.error.reset();
+    state_.kernel_generation = state_.routing->generation;
+    state_.applied_at = base::wall_now();
+    retry_at_ = base::TimePoint::max();
+    return;
+  }
+  ++state_.failures;
+  kLog.error("tables not applied; the last good ones stay in force", {{"err", result.error()}});
+  state_.error = result.error();
+  retry_at_ = base::steady_now() + options_.retry;
+}
+
+void Reconciler::audit() {
+  audit_at_ = base::steady_now() + options_.audit_interval;
+  if (state_.error || !state_.routing) return;  // the difference is known: it is what could not be applied
+  auto repaired = writer_.repair();
+  ++state_.audits;
+  if (!repaired) {
+    kLog.error("kernel tables not compared with what was applied", {{"err", repaired.error()}});
+    return;
+  }
+  state_.drift = std::move(*repaired);
+  state_.drift_found += state_.drift.size();
+  if (!state_.drift.empty()) {
+    kLog.warn("kernel tables differed from what was applied and were repaired",
+              {{"differences", state_.drift.size()}, {"first", state_.drift.front()}});
+  }
+}
+
+}  // namespace mesh::app

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// The worker that turns what sources and probes say into kernel tables: merge -> route -> compile -> write, in river
+// order, on one thread of its own, so that a big compile never delays a probe or an admin request. Inputs are
+// mailboxes, newest wins; nothing waits when it is idle. What it did is published as one immutable value.
+//
+// Nothing is applied before every source has spoken once: a source that is merely slow must not empty the tables that
+// an earlier agent left behind.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "balance/route.hpp"
+#include "base/clock.hpp"
+#include "datapath/writer.hpp"
+#include "discovery/source.hpp"
+#include "model/health_view.hpp"
+#include "model/routing.hpp"
+
+namespace mesh::app {
+
+using HealthChanges = std::vector<std::pair<model::Frontend, model::ServiceHealthPtr>>;
+
+/// What the worker knows and did, whole; never null once published.
+struct Reconciled {
+  model::SnapshotPtr snapshot;          ///< Desired.
+  model::RoutingTablePtr routing;       ///< Desired.
+  std::uint64_t kernel_generation = 0;  ///< Of the routing table that the kernel has whole; 0: none yet.
+  base::WallTime applied_at{};
+  base::Duration apply_duration{};
+  std::uint64_t applies = 0;
+  std::uint64_t failures = 0;
+  std::optional<base::Error> error;  ///< Of the last apply, while it stands.
+  datapath::Usage usage;
+  std::vector<std::string> drift;  ///< What the last audit found and wrote right again, a line each.
+  std::uint64_t audits = 0;
+  std::uint64_t drift_found = 0;  ///< Differences that audits found, ever.
+};
+using ReconciledPtr = std::shared_ptr<const Reconciled>;
+
+class Reconciler {
+ public:
+  using Job = std::move_only_function<void(datapath::Writer&, const Reconciled&)>;
+  struct Options {
+    std::vector<std::string> sources;  ///< Names in order of precedence; each must speak before the first apply.
+    base::Duration retry = std::chrono::seconds(1);          ///< After a failed apply.
+    base::Duration tidy_interval = std::chrono::seconds(5);  ///< Between looks at the quarantine.
+    base::Duration audit_interval = std::chrono::seconds(60);
+  };
+  /// Called on the worker's thread after each round that changed something.
+  using Published = std::function<void(ReconciledPtr)>;
+
+  /// `writer` outlives the reconciler and is used by its thread only.
+  Reconciler(Options options, datapath::Writer& writer, model::HealthView restored, Published published);
+  ~Reconciler();  ///< Stops after the apply that is under way.
+
+  void start();
+  void stop();
+
+  // From any thread.
+  void offer(const std::string& source, discovery::UpdatePtr update);
+  void offer(HealthChanges changes);
+  /// Runs `job` on the worker's thread, between rounds: what needs the writer and is no input.
+  void run(Job job);
+  [[nodiscard]] ReconciledPtr latest() const;
+
+ private:
+  void work();
+  bool take_inputs(std::map<std::string, discovery::UpdatePtr> updates, HealthChanges changes);
+  void apply();
+  void audit();
+  void publish();
+
+  const Options options_;
+  datapath::Writer& writer_;
+  const Published published_;
+
+  mutable std::mutex mutex_;  ///< Guards the mailboxes and `latest_`.
+  std::condition_variable wake_;
+  std::map<std::string, discovery::UpdatePtr> inbox_updates_;
+  HealthChanges inbox_health_;
+  std::vector<Job> inbox_jobs_;
+  bool stopping_ = false;
+  ReconciledPtr latest_ = std::make_shared<const Reconciled>();
+
+  // The worker's own.
+  std::map<std::string, discovery::UpdatePtr> updates_;
+  model::HealthView health_;
+  std::uint64_t merges_ = 0;
+  balance::Router router_;
+  Reconciled state_;
+  base::TimePoint retry_at_ = base::TimePoint::max();
+  base::TimePoint audit_at_ = base::TimePoint::max();
+  base::TimePoint tidy_at_ = base::TimePoint::max();
+  std::thread thread_;
+};
+
+}  // namespace mesh::app
