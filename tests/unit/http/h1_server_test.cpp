@@ -51,6 +51,16 @@ TEST(ServerSession, a_chunked_body_is_put_together) {
   EXPECT_EQ(session.next()->body, "abcde");
 }
 
+TEST(ServerSession, an_empty_chunked_body_with_a_trailer_may_come_byte_by_byte) {
+  const std::string_view text = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n";
+  ServerSession session;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    EXPECT_FALSE(session.next());
+    feed(session, text.substr(i, 1));
+  }
+  EXPECT_TRUE(session.next());
+}
+
 TEST(ServerSession, broken_protocol_and_broken_limits_are_refused_with_their_status) {
   const ServerLimits limits{.header_bytes = 256, .body_bytes = 16, .pipelined_bytes = 1024};
   const struct {
