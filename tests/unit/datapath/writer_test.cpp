@@ -7,6 +7,8 @@
 
 #include <atomic>
 #include <cerrno>
+#include <mutex>
+#include <unordered_set>
 
 #include "tests/support/fake_map_store.hpp"
 #include "tests/support/plan_world.hpp"
@@ -57,7 +59,8 @@ struct WriterTest : testing::Test {
   void reopen() {
     writer.reset();
     auto opened = Writer::open(*store, grace, [this]() -> base::Result<std::unordered_set<std::uint32_t>> {
-      return std::unordered_set<std::uint32_t>(named.begin(), named.end());
+      const std::lock_guard lock(mutex);
+      return named;
     });
     ASSERT_TRUE(opened) << opened.error().to_string();
     writer = std::move(*opened);
@@ -78,7 +81,8 @@ struct WriterTest : testing::Test {
   }
 
   std::shared_ptr<InstantGrace> grace = std::make_shared<InstantGrace>();
-  std::vector<std::uint32_t> named;  // changed only while no grace period is under way
+  std::mutex mutex;
+  std::unordered_set<std::uint32_t> named;  // guarded by mutex: the side thread asks for it
   std::unique_ptr<support::FakeMapStore> store;
   std::unique_ptr<Writer> writer;
 };
@@ -172,7 +176,10 @@ TEST_F(WriterTest, backends_of_live_sockets_are_looked_at_again) {
   ASSERT_TRUE(writer->apply(services(0, 0, 2, 2)));
   drain();
   EXPECT_EQ(writer->usage().backends.quarantined, 1u);
-  named.clear();
+  {
+    const std::lock_guard lock(mutex);
+    named.clear();
+  }
   while (writer->usage().backends.quarantined > 0) ASSERT_TRUE(writer->tidy());
 }
 
