@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Watched files. The first byte says which: bit 0 YAML, bit 1 endpoints of one service. What is accepted must be in
+// order and must survive the state on disk.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "app/state_store.hpp"
+#include "base/error.hpp"
+#include "discovery/service_file.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace mesh;
+  if (size == 0) return 0;
+  const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
+  const std::string path = (data[0] & 1) != 0 ? "/f.yaml" : "/f.json";
+  discovery::ParsedFile parsed;
+  if ((data[0] & 2) != 0) {
+    model::Service settings;
+    settings.name = "s";
+    settings.frontend.address = *base::SocketAddress::parse((data[0] & 4) != 0 ? "[fd00::1]:80" : "240.64.0.1:80");
+    parsed = discovery::parse_endpoints(path, text, {std::make_shared<const model::Service>(settings)});
+  } else {
+    parsed = discovery::parse_services(path, text, {});
+  }
+  for (const auto& error : parsed.findings.errors) MESH_ASSERT(!error.to_string().empty());
+  if (!parsed.good()) return 0;
+
+  model::Snapshot snapshot;
+  snapshot.services = parsed.services;
+  for (std::size_t i = 0; i < parsed.services.size(); ++i) {
+    const model::Service& service = *parsed.services[i];
+    MESH_ASSERT(i == 0 || parsed.services[i - 1]->frontend < service.frontend);
+    MESH_ASSERT(service.frontend.address.port != 0);
+    MESH_ASSERT(std::adjacent_find(service.endpoints.begin(), service.endpoints.end(),
+                                   [](const auto& a, const auto& b) { return b.address <= a.address; }) ==
+                service.endpoints.end());
+    for (const model::Endpoint& endpoint : service.endpoints) {
+      MESH_ASSERT(endpoint.address.port != 0 && endpoint.address.ip.is_v4() == service.frontend.address.ip.is_v4());
+    }
+  }
+  app::AgentSettings agent;
+  agent.cgroups = {"/"};
+  const auto state = app::decode_state(app::encode_state(agent, snapshot, base::WallTime{}));
+  MESH_ASSERT(state.has_value() && state->services.size() == parsed.services.size());
+  for (std::size_t i = 0; i < parsed.services.size(); ++i)
+    MESH_ASSERT(state->services[i]->same_as(*parsed.services[i]));
+  return 0;
+}
