@@ -40,13 +40,26 @@ bool keep_pointers(const std::vector<model::ServicePtr>& old, std::vector<model:
   auto candidate = old.begin();
   for (model::ServicePtr& service : fresh) {
     while (candidate != old.end() && (*candidate)->frontend < service->frontend) ++candidate;
-    if (candidate != old.end() && (*candidate)->same_as(*service)) {
+    if (candidate != old.end() && (*candidate == service || (*candidate)->same_as(*service))) {
       service = *candidate;
     } else {
       changed = true;
     }
   }
   return changed;
+}
+
+/// What is known by its bytes shall be the very objects in force. `services` is sorted by frontend.
+void share_pointers(const std::vector<model::ServicePtr>& services, std::vector<KnownElement>& known) {
+  for (KnownElement& element : known) {
+    for (model::ServicePtr& service : element.services) {
+      if (!service) continue;
+      const auto found = std::lower_bound(services.begin(), services.end(), service,
+                                          [](const auto& a, const auto& b) { return a->frontend < b->frontend; });
+      MESH_ASSERT(found != services.end() && (*found)->frontend == service->frontend);
+      service = *found;
+    }
+  }
 }
 
 }  // namespace
@@ -114,6 +127,9 @@ void FileStore::drop_documents(const std::string& path) {
 
 void FileStore::configure(SourceInput input, Vanished vanished, base::WallTime now) {
   batching_ = true;
+  if (input.defaults != input_.defaults) {
+    for (auto& [path, known] : documents_) known.known.clear();
+  }
   input_ = std::move(input);
   std::sort(input_.services.begin(), input_.services.end(),
             [](const auto& a, const auto& b) { return a->frontend < b->frontend; });
@@ -248,15 +264,19 @@ bool FileStore::read(Document& document, base::WallTime now) {
   const auto text = load(document.path, signature);
   base::Error error;
   if (text) {
-    ParsedFile parsed = document.role == Role::kEndpoints ? parse_endpoints(document.path, *text, document.settings)
-                                                          : parse_services(document.path, *text, input_.defaults);
+    ParsedFile parsed = document.role == Role::kEndpoints
+                            ? parse_endpoints(document.path, *text, document.settings)
+                            : parse_services(document.path, *text, input_.defaults, document.known);
     document.signature = signature;
     if (parsed.good()) {
       const bool recovered = document.error.has_value() || !document.was_good;
       document.error.reset();
       document.was_good = true;
       document.synced_at = now;
-      return take_over(document, std::move(parsed.services)) || recovered;
+      const bool changed = take_over(document, std::move(parsed.services));
+      document.known = std::move(parsed.known);
+      share_pointers(document.services, document.known);
+      return changed || recovered;
     }
     error = parsed.findings.to_error();
   } else {

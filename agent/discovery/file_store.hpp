@@ -58,6 +58,7 @@ class FileStore {
     std::string folder;                       ///< Found in this folder; empty: named in the configuration.
     std::vector<model::ServicePtr> settings;  ///< kEndpoints: whose endpoints they are.
     std::vector<model::ServicePtr> services;  ///< Last good ones, sorted by frontend.
+    std::vector<KnownElement> known;          ///< Of `services`, under the defaults of now.
     std::size_t endpoints = 0;
     Signature signature;
     bool was_good = false;  ///< `services` are an answer, of synced_at.

@@ -103,7 +103,70 @@ void check_against_each_other(const std::vector<PlacedService>& services, Findin
   }
 }
 
-ParsedFile parse_services(const std::string& path, std::string_view text, const ServicePolicy& defaults) {
+namespace {
+
+bool by_frontend(const model::ServicePtr& a, const model::ServicePtr& b) { return a->frontend < b->frontend; }
+
+bool by_hash(const KnownElement& a, const KnownElement& b) { return a.hash < b.hash; }
+
+/// One element: its services get the line that they have in the whole file.
+bool parse_element(const std::string& path, std::string_view slice, std::uint32_t line, const ServicePolicy& defaults,
+                   KnownElement& element) {
+  Findings findings;
+  const Document document(path, slice);
+  Decoder decoder(document, findings);
+  ServiceDecoder services(decoder, defaults, ServiceDecoder::FileKey::kRefused, path);
+  const auto value = read_json(document, slice, nullptr, findings);
+  auto decoded = value ? services.service(*value) : std::nullopt;
+  if (!decoded || findings.error_count() > 0) return false;
+  for (std::size_t i = 0; i < decoded->services.size(); ++i) {
+    model::Service& service = decoded->services[i];
+    service.origin = path + ":" + std::to_string(line);
+    element.services[i] = std::make_shared<const model::Service>(std::move(service));
+  }
+  return true;
+}
+
+/// The shortcut. Nothing if the file has another shape or anything is wrong: then the whole parser says what.
+std::optional<ParsedFile> parse_changed_elements(const std::string& path, std::string_view text,
+                                                 const ServicePolicy& defaults,
+                                                 const std::vector<KnownElement>& known) {
+  const auto slices = slice_elements(text, "services");
+  if (!slices) return std::nullopt;
+  ParsedFile parsed;
+  const Document document(path, text);
+  std::vector<PlacedService> placed;
+  parsed.known.reserve(slices->size());
+  placed.reserve(slices->size());
+  for (const std::string_view slice : *slices) {
+    KnownElement& element = parsed.known.emplace_back(SliceHash(slice), std::array<model::ServicePtr, 2>{});
+    const auto found = std::lower_bound(known.begin(), known.end(), element, by_hash);
+    if (found != known.end() && found->hash == element.hash) {
+      element.services = found->services;
+    } else {
+      const Place start{0, static_cast<std::uint32_t>(slice.data() - text.data())};
+      if (!parse_element(path, slice, document.resolve(start).line, defaults, element)) return std::nullopt;
+    }
+    for (const model::ServicePtr& service : element.services) {
+      if (service) placed.push_back({service, &document, {}, 0});
+    }
+  }
+  check_against_each_other(placed, parsed.findings);
+  if (!parsed.good()) return std::nullopt;
+  parsed.services.reserve(placed.size());
+  for (PlacedService& service : placed) parsed.services.push_back(std::move(service.service));
+  std::sort(parsed.services.begin(), parsed.services.end(), by_frontend);
+  std::sort(parsed.known.begin(), parsed.known.end(), by_hash);
+  return parsed;
+}
+
+}  // namespace
+
+ParsedFile parse_services(const std::string& path, std::string_view text, const ServicePolicy& defaults,
+                          const std::vector<KnownElement>& known) {
+  if (!known.empty()) {
+    if (auto shortcut = parse_changed_elements(path, text, defaults, known)) return std::move(*shortcut);
+  }
   ParsedFile parsed;
   const Document document(path, text);
   Decoder decoder(document, parsed.findings);
@@ -120,10 +183,17 @@ ParsedFile parse_services(const std::string& path, std::string_view text, const 
   if (!parsed.good()) return parsed;
   check_against_each_other(placed, parsed.findings);
   if (!parsed.good()) return parsed;
+  if (const auto slices = is_yaml_path(path) ? std::nullopt : slice_elements(text, "services")) {
+    for (const std::string_view slice : *slices) parsed.known.push_back({SliceHash(slice), {}});
+    for (const PlacedService& service : placed) {
+      auto& pair = parsed.known[service.index].services;
+      (pair[0] ? pair[1] : pair[0]) = service.service;
+    }
+    std::sort(parsed.known.begin(), parsed.known.end(), by_hash);
+  }
   parsed.services.reserve(placed.size());
   for (PlacedService& service : placed) parsed.services.push_back(std::move(service.service));
-  std::sort(parsed.services.begin(), parsed.services.end(),
-            [](const auto& a, const auto& b) { return a->frontend < b->frontend; });
+  std::sort(parsed.services.begin(), parsed.services.end(), by_frontend);
   return parsed;
 }
 
@@ -161,8 +231,7 @@ ParsedFile parse_endpoints(const std::string& path, std::string_view text,
     with_endpoints.endpoints = sorted;
     parsed.services.push_back(std::make_shared<const model::Service>(std::move(with_endpoints)));
   }
-  std::sort(parsed.services.begin(), parsed.services.end(),
-            [](const auto& a, const auto& b) { return a->frontend < b->frontend; });
+  std::sort(parsed.services.begin(), parsed.services.end(), by_frontend);
   return parsed;
 }
 

@@ -8,24 +8,36 @@
 // empty list is meant.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "discovery/json_slices.hpp"
 #include "discovery/service_keys.hpp"
 #include "model/service.hpp"
 
 namespace mesh::discovery {
 
+/// An element of a JSON file that was parsed, by its bytes: one service, or one for each protocol.
+struct KnownElement {
+  SliceHash hash;
+  std::array<model::ServicePtr, 2> services;
+};
+
 /// The services of one file, sorted by frontend; nothing of it counts if there are errors in `findings`.
 struct ParsedFile {
   std::vector<model::ServicePtr> services;
+  std::vector<KnownElement> known;  ///< Sorted by hash; for the next time the file is parsed. Empty for YAML.
   Findings findings;
   [[nodiscard]] bool good() const { return findings.error_count() == 0; }
 };
 
-/// A file of whole services; `defaults` holds for what they don't say.
-ParsedFile parse_services(const std::string& path, std::string_view text, const ServicePolicy& defaults);
+/// A file of whole services; `defaults` holds for what they don't say. With what is `known` from the last time, under
+/// the same defaults, elements with the same bytes are not parsed again and keep their pointers (and their origin, so
+/// its line may be of that time).
+ParsedFile parse_services(const std::string& path, std::string_view text, const ServicePolicy& defaults,
+                          const std::vector<KnownElement>& known = {});
 
 /// A file of endpoints, for `settings`: one service, or several of one family that share the file.
 ParsedFile parse_endpoints(const std::string& path, std::string_view text,
