@@ -143,7 +143,8 @@ std::string printable(std::string_view text) {
 
 std::string Table::render(const Style& style) const {
   std::vector<std::size_t> widths(headers_.size(), 0);
-  std::vector<bool> numeric(headers_.size(), !rows_.empty());
+  std::vector<bool> numeric(headers_.size(), false);
+  std::vector<bool> textual(headers_.size(), false);
   if (style.headers) {
     for (std::size_t i = 0; i < headers_.size(); ++i) widths[i] = display_width(headers_[i]);
   }
@@ -153,7 +154,8 @@ std::string Table::render(const Style& style) const {
     for (std::size_t i = 0; i < row.size(); ++i) {
       row[i].text = printable(row[i].text);
       widths[i] = std::max(widths[i], display_width(row[i].text));
-      if (!row[i].text.empty() && row[i].text != "-") numeric[i] = numeric[i] && is_number(row[i].text);
+      if (row[i].text.empty() || row[i].text == "-") continue;
+      (is_number(row[i].text) ? numeric : textual)[i] = true;
     }
   }
   std::string out;
@@ -162,7 +164,7 @@ std::string Table::render(const Style& style) const {
     for (std::size_t i = 0; i < cells.size(); ++i) {
       const std::string padding(widths[i] - display_width(cells[i].text), ' ');
       const std::string painted = paint(style, cells[i].colour, cells[i].text);
-      text += (i == 0 ? "" : "  ") + (numeric[i] ? padding + painted : painted + padding);
+      text += (i == 0 ? "" : "  ") + (numeric[i] && !textual[i] ? padding + painted : painted + padding);
     }
     text.erase(text.find_last_not_of(' ') + 1);
     out += text + '\n';

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// What people read, letter by letter: a change of these texts is a decision.
+#include "cli/views.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <ctime>
+
+#include "tests/support/fake_admin_backend.hpp"
+
+namespace mesh::cli {
+namespace {
+
+class Views : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ::setenv("TZ", "UTC", 1);
+    ::tzset();
+  }
+
+  test::FakeAdminBackend backend_;
+  ViewOptions options_{.now = base::WallTime(std::chrono::seconds(1795176275))};  // 2026-11-20T12:04:35Z
+};
+
+TEST_F(Views, a_healthy_status_is_one_line) {
+  EXPECT_EQ(status_text(backend_.status_value, options_),
+            "healthy  canary ok 0.4s ago  hooks 10/10 effective  desired = kernel (2 services, 3 endpoints)  maps 0.1 %"
+            "  file: synced 3.0s ago\n");
+}
+
+TEST_F(Views, a_degraded_status_names_the_problem_and_the_remedy) {
+  api::Status status = backend_.status_value;
+  status.state = "degraded";
+  status.hooks[1].effective = false;
+  status.canary[0].result = "failed";
+  status.apply.generation_desired = 8;
+  status.maps[1].used = 800'000;
+  status.sources[0].state = "stale";
+  status.mode = "pass_through";
+  status.pass_until = "2026-11-20T12:14:31.000Z";
+  status.conditions = {
+      {"hook_not_effective", "degraded", "connect6 on /shop is not in effect", "see 'bpftool cgroup tree'"},
+      {"config_needs_restart", "notice", "agent.cgroups changed", ""}};
+  status.config.last_reload_ok = false;
+  status.config.errors = {{"meshd.yaml", 6, 5, "services[0].adress", "unknown key", "did you mean address?"}};
+  EXPECT_EQ(status_text(status, options_),
+            "degraded  PASS-THROUGH until 12:14:31  canary FAILED 1 of 4 0.4s ago  hooks 9/10 effective  desired 8 != "
+            "kernel 7 "
+            "(2 services, 3 endpoints)  maps 76.3 % (slots)  file: stale 3.0s ago\n"
+            "problem hook_not_effective: connect6 on /shop is not in effect\n"
+            "  -> see 'bpftool cgroup tree'\n"
+            "note config_needs_restart: agent.cgroups changed\n"
+            "meshd.yaml:6:5: services[0].adress: unknown key; did you mean address?\n");
+}
+
+TEST_F(Views, a_dead_agent_shows_what_the_pins_know) {
+  api::Status status = backend_.status_value;
+  status.state = "agent_down";
+  EXPECT_EQ(status_text(status, options_),
+            "agent down  last apply 12:04:28 (3.0s ago)  generation 7  hooks 10 attached  maps 0.1 %\n"
+            "connects are still balanced by the pinned tables, but nothing keeps them right\n");
+}
+
+TEST_F(Views, explain_is_one_line_and_a_decision) {
+  const auto view = backend_.explain({.target = "orders", .cgroup = "/system.slice/shop.service"});
+  ASSERT_TRUE(view);
+  EXPECT_EQ(explain_text(*view, options_),
+            "orders 240.64.0.10:80/tcp (meshd.yaml:6) round_robin | 10.0.0.11:8080 100 % http 200 1.2s ago | "
+            "10.0.0.12:8080 0 % down: refused x3 since 12:04:31\n"
+            "  balanced: 1 of 2 endpoints gets new connections, next 10.0.0.11:8080\n");
+  auto many = *view;
+  many.results[0].endpoints.resize(4, many.results[0].endpoints[0]);
+  many.from_attached = false;
+  EXPECT_EQ(
+      explain_text(many, options_),
+      "orders 240.64.0.10:80/tcp (meshd.yaml:6) round_robin\n"
+      "  10.0.0.11:8080 100 % http 200 1.2s ago\n"
+      "  10.0.0.12:8080 0 % down: refused x3 since 12:04:31\n"
+      "  10.0.0.11:8080 100 % http 200 1.2s ago\n"
+      "  10.0.0.11:8080 100 % http 200 1.2s ago\n"
+      "  balanced: 1 of 2 endpoints gets new connections, next 10.0.0.11:8080\n"
+      "note: no hook covers /system.slice/shop.service: its connects go untouched; add it, or a cgroup above it, to "
+      "agent.cgroups\n");
+}
+
+TEST_F(Views, tables_align_and_numbers_stand_right) {
+  EXPECT_EQ(
+      services_text({.items = backend_.service_values}, options_),
+      "SERVICE  FRONTEND              BALANCE      ENDPOINTS  STATE  PROBE                   CONNECTS  REFUSED\n"
+      "orders   240.64.0.10:80/tcp    round_robin  1/2        ok     http /healthz every 5s       120        2\n"
+      "cache    240.64.0.11:6379/tcp  maglev       1/1        ok     -                              0        0\n");
+  EXPECT_EQ(endpoints_text({.items = backend_.endpoint_values}, options_),
+            "SERVICE  ENDPOINT        WEIGHT  SHARE  STATE       HEALTH                           PICKS\n"
+            "orders   10.0.0.11:8080       2  100 %  eligible    http 200 1.2s ago                  120\n"
+            "orders   10.0.0.12:8080       1    0 %  probe_down  down: refused x3 since 12:04:31     60\n"
+            "cache    10.0.0.13:6379       1  100 %  eligible    not probed                           0\n");
+  EXPECT_EQ(sources_text({backend_.status_value.sources, {{"240.64.0.10:80/tcp", "a (x:1)", "b (y:2)"}}}, options_),
+            "SOURCE  STATE   SYNCED    SERVICES  ENDPOINTS  ERROR\n"
+            "file    synced  3.0s ago         2          3  -\n"
+            "conflict 240.64.0.10:80/tcp: a (x:1) is used, b (y:2) is not\n");
+}
+
+TEST_F(Views, check_shows_each_line_with_its_remedy) {
+  const api::CheckReport report{{{"kernel", "version", "ok", "6.18", ""},
+                                 {"kernel", "btf", "ok", "present", ""},
+                                 {"cgroup", "cgroup2", "fail", "not mounted", "mount -t cgroup2 none /sys/fs/cgroup"}}};
+  EXPECT_EQ(check_text(report, options_),
+            "kernel\n  ok    version  6.18\n  ok    btf      present\ncgroup\n  fail  cgroup2  not mounted\n"
+            "        -> mount -t cgroup2 none /sys/fs/cgroup\n2 ok, 0 warnings, 1 failures\n");
+}
+
+TEST_F(Views, diff_names_what_differs) {
+  EXPECT_EQ(diff_text(backend_.diff_value, options_), "in sync  generation 7, 42 entries compared\n");
+  const api::BpfDiff drift{false, 7, 42, 3, {{"slots", "64", "backend 1", "backend 2"}, {"frontends", "x", "", "1"}}};
+  EXPECT_EQ(diff_text(drift, options_),
+            "DRIFT  3 differences in 42 entries, generation 7\n"
+            "TABLE      KEY  WANT       HAVE\n"
+            "slots      64   backend 1  backend 2\n"
+            "frontends  x    -          1\n"
+            "... and 1 more\n");
+}
+
+TEST_F(Views, a_terminal_never_sees_control_characters_of_others) {
+  api::EndpointList list{.items = backend_.endpoint_values};
+  list.items[0].detail = "http \033]0;owned\a 200\r\n\xe2\x80\xae";
+  const std::string text = endpoints_text(list, options_);
+  EXPECT_EQ(text.find('\033'), std::string::npos);
+  EXPECT_NE(text.find("http ?]0;owned? 200???"), std::string::npos) << text;
+}
+
+TEST_F(Views, wide_shows_every_hook_and_map) {
+  options_.wide = true;
+  const std::string text = status_text(backend_.status_value, options_);
+  for (const char* part : {"sock_release", "io_uring: available", "udp6", "8.0 MiB", "/etc/meshd/meshd.yaml"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+}
+
+}  // namespace
+}  // namespace mesh::cli
