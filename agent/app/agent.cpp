@@ -110,6 +110,9 @@ base::Result<void> Agent::make_sources() {
     canary.interval = settings.canary.interval;
     canary.vip4 = MESH_TRY(base::IpAddress::parse(settings.canary.address4));
     canary.vip6 = MESH_TRY(base::IpAddress::parse(settings.canary.address6));
+    canary.paused = [this] {
+      return !describe_pause(datapath_->maps().control().pass_until_ns, base::wall_now()).empty();
+    };
     canary_ = MESH_TRY(CanaryRunner::open(*loop_.loop, std::move(canary), [](const datapath::CanaryReport&) {}));
   }
   config_ = std::make_unique<ConfigKeeper>(*loop_.loop, start_,

@@ -80,6 +80,7 @@ void CanaryRunner::check_now() { loop_.arm(interval_, loop_.now()); }
 void CanaryRunner::on_interval(base::TimePoint now) {
   loop_.arm(interval_, now + options_.interval);
   if (!asked_.empty() || answer_.in_flight()) return;  // the round before is still under way
+  if (options_.paused && options_.paused()) return;
   next_ = 0;
   ask_next();
 }

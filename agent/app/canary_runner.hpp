@@ -30,6 +30,8 @@ class CanaryRunner {
     base::Duration interval = std::chrono::seconds(2);
     std::optional<base::IpAddress> vip4;
     std::optional<base::IpAddress> vip6;
+    /// While it says true nothing is checked: a paused mesh is expected to pass connects. May be empty.
+    std::function<bool()> paused;
   };
   /// Called for each report, after it is stored.
   using Reported = std::function<void(const datapath::CanaryReport&)>;

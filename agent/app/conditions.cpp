@@ -44,7 +44,7 @@ void look_at_hooks(const api::Status& status, Conditions& found) {
     if (canary.result == "failed") {
       found.degraded("canary_failed", fmt::format("canary {} in {}: {}", canary.path, canary.cgroup, canary.detail),
                      "connects from this cgroup are not balanced; `meshctl check` looks for the cause");
-    } else if (canary.checked_ago_s.value_or(0) > kCanaryOldAfterS) {
+    } else if (status.mode == "active" && canary.checked_ago_s.value_or(0) > kCanaryOldAfterS) {
       found.degraded("canary_old",
                      fmt::format("canary {} in {} was last heard of {:.0f}s ago", canary.path, canary.cgroup,
                                  *canary.checked_ago_s),

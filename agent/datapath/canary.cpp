@@ -47,6 +47,9 @@ bool wait_for(int fd, short events) {
   return ready > 0;
 }
 
+/// Without a hook the VIP must not be looked for outside this host: only loopback may carry the canary.
+bool stay_on_loopback(int fd) { return ::setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0; }
+
 SocketAddress peer_of(const sockaddr_storage& storage) { return SocketAddress::from_sockaddr(storage); }
 
 std::string read_token(int fd, std::string_view token) {
@@ -63,7 +66,7 @@ std::string check_tcp(const SocketAddress& vip, std::string_view token) {
   sockaddr_storage address;
   const socklen_t length = vip.to_sockaddr(address);
   const Fd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) return errno_text("socket");
+  if (!fd.valid() || !stay_on_loopback(fd.get())) return errno_text("open a socket on lo");
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0) {
     if (errno != EINPROGRESS) return errno_text("connect");
     if (!wait_for(fd.get(), POLLOUT)) return "connect: no answer within 0.7 s";
@@ -83,7 +86,7 @@ std::string check_udp(const SocketAddress& vip, std::string_view token) {
   sockaddr_storage address;
   const socklen_t length = vip.to_sockaddr(address);
   const Fd fd(::socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) return errno_text("socket");
+  if (!fd.valid() || !stay_on_loopback(fd.get())) return errno_text("open a socket on lo");
   if (::sendto(fd.get(), "?", 1, 0, reinterpret_cast<sockaddr*>(&address), length) != 1) return errno_text("sendto");
   if (!wait_for(fd.get(), POLLIN)) return "no answer within 0.7 s";
   std::array<char, 64> buffer{};
