@@ -215,6 +215,8 @@ base::Result<void> attach_hook(const std::string& links_folder, const Cgroup& cg
 base::Result<void> detach_others(const std::string& links_folder, const std::vector<std::uint64_t>& keep) {
   for (const PinnedLink& link : read_pinned_links(links_folder)) {
     if (link.live && std::ranges::find(keep, link.cgroup_id) != keep.end()) continue;
+    // The last reference alone would detach it too, but later, from a kernel worker.
+    if (link.live && ::bpf_link_detach(link.fd.get()) != 0) return base::fail_errno(errno, "detach " + link.path);
     if (::unlink(link.path.c_str()) != 0) return base::fail_errno(errno, "remove link " + link.path);
   }
   return {};

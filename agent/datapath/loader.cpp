@@ -333,10 +333,14 @@ base::Result<Explanation> Datapath::explain(const mesh_frontend_key& frontend, c
   return answer;
 }
 
-base::Result<void> Datapath::detach() { return directory_.remove_all(); }
+base::Result<void> Datapath::detach() {
+  MESH_CHECK(detach_others(directory_.links_folder(), {}));
+  return directory_.remove_all();
+}
 
 base::Result<void> detach_all(const std::string& directory) {
   const PinDirectory pins = MESH_TRY(PinDirectory::lock_existing(directory));
+  MESH_CHECK(detach_others(pins.links_folder(), {}));
   return pins.remove_all();
 }
 

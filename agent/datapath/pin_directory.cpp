@@ -171,11 +171,7 @@ base::Result<void> PinDirectory::remove_debris() const {
   return {};
 }
 
-base::Result<void> PinDirectory::remove_all() const {
-  // Links first: from then on no program runs, whatever else is still there.
-  MESH_CHECK(remove_tree(links_folder()));
-  return remove_tree(path_);
-}
+base::Result<void> PinDirectory::remove_all() const { return remove_tree(path_); }
 
 base::Result<std::string> current_set_folder(const std::string& directory) {
   const std::string link = directory + "/current";

@@ -39,7 +39,7 @@ class PinDirectory {
   base::Result<void> finish_new_set(unsigned number) const;  ///< new-N/ -> maps-N/
   base::Result<void> remove_set(unsigned number) const;      ///< maps-N/ -> dead-N/, then gone.
   base::Result<void> remove_debris() const;                  ///< new-*/ and dead-*/ of an earlier run.
-  base::Result<void> remove_all() const;                     ///< Everything, the directory too.
+  base::Result<void> remove_all() const;                     ///< Everything, the directory too; links were detached.
 
  private:
   PinDirectory(std::string path, base::Fd fd) : path_(std::move(path)), fd_(std::move(fd)) {}

@@ -102,7 +102,8 @@ TEST_F(ConnectTest, v6only_sockets_behave_as_without_a_mesh) {
   const base::Fd fd = v6only();
   ASSERT_EQ(connect_to(fd, kVip6), 0);
   EXPECT_EQ(peer_of(fd), kVip6);
-  EXPECT_EQ(connect_to(v6only(), kVip4), connect_to(v6only(), tcp4.address)) << "the same error as for any IPv4 address";
+  EXPECT_EQ(connect_to(v6only(), kVip4), connect_to(v6only(), tcp4.address))
+      << "the same error as for any IPv4 address";
 }
 
 TEST_F(ConnectTest, mptcp_reaches_the_backend_and_leaves_no_record) {
@@ -167,7 +168,9 @@ TEST_F(ConnectTest, after_af_unspec_a_backend_is_a_backend) {
 
 TEST_F(ConnectTest, a_retry_after_a_refusal_is_balanced_again) {
   base::SocketAddress closed;
-  { closed = tcp_server().address; }
+  {
+    closed = tcp_server().address;
+  }
   const Server open_one = tcp_server();
   tables_->add_service(kVip4, kTcp, {closed, open_one.address});
   const base::Fd fd = open_socket(AF_INET, SOCK_STREAM);
