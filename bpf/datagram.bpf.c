@@ -126,13 +126,13 @@ static __always_inline int mesh_peers_translate(const struct mesh_udp_peers *pee
   return 1;
 }
 
-static __always_inline int mesh_receive(struct bpf_sock_addr *ctx, enum mesh_family family) {
+static __always_inline int mesh_receive(struct bpf_sock_addr *ctx, enum mesh_family family, enum mesh_move move) {
   if (mesh_switched_off(mesh_control_get())) return MESH_ALLOW;
   struct mesh_frontend_key from __attribute__((aligned(8)));
   mesh_read_address(ctx, family, &from);
   struct bpf_sock *sk = ctx->sk;
   struct mesh_udp_peers *peers = sk ? bpf_sk_storage_get(&udp_peers, sk, 0, 0) : 0;
-  if ((peers && mesh_peers_translate(peers, &from)) || mesh_owner_translate(bpf_get_socket_cookie(ctx), &from))
+  if ((peers && mesh_peers_translate(peers, &from)) || mesh_owner_translate(bpf_get_socket_cookie(ctx), &from, move))
     mesh_write_address(ctx, family, from.addr, from.port_be);
   return MESH_ALLOW;
 }
@@ -144,9 +144,16 @@ SEC("cgroup/sendmsg6")
 int mesh_sendmsg6(struct bpf_sock_addr *ctx) { return mesh_send(ctx, MESH_V6); }
 
 SEC("cgroup/recvmsg4")
-int mesh_recvmsg4(struct bpf_sock_addr *ctx) { return mesh_receive(ctx, MESH_V4); }
+int mesh_recvmsg4(struct bpf_sock_addr *ctx) { return mesh_receive(ctx, MESH_V4, MESH_SETTLED); }
 
 SEC("cgroup/recvmsg6")
-int mesh_recvmsg6(struct bpf_sock_addr *ctx) { return mesh_receive(ctx, MESH_V6); }
+int mesh_recvmsg6(struct bpf_sock_addr *ctx) { return mesh_receive(ctx, MESH_V6, MESH_SETTLED); }
+
+/* In their place while the owner map is being moved. */
+SEC("cgroup/recvmsg4")
+int mesh_mv_recv4(struct bpf_sock_addr *ctx) { return mesh_receive(ctx, MESH_V4, MESH_MOVING); }
+
+SEC("cgroup/recvmsg6")
+int mesh_mv_recv6(struct bpf_sock_addr *ctx) { return mesh_receive(ctx, MESH_V6, MESH_MOVING); }
 
 char mesh_license[] SEC("license") = "Dual BSD/GPL";

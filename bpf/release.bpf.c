@@ -24,7 +24,7 @@ int mesh_release(struct bpf_sock *ctx) {
  * from the old map can take it back, and none stays behind (agent/datapath/migrate.cpp).
  */
 SEC("cgroup/sock_release")
-int mesh_handover(struct bpf_sock *ctx) {
+int mesh_mv_release(struct bpf_sock *ctx) {
   const __u64 cookie = mesh_owner_cookie(ctx, ctx->protocol, bpf_get_socket_cookie(ctx));
   bpf_map_delete_elem(&owner_prev_a, &cookie);
   bpf_map_delete_elem(&owner_prev_b, &cookie);

@@ -22,21 +22,21 @@ struct Hook {
   std::string_view name;  ///< Also in the name of the pin: "connect4".
   bpf_attach_type type;
   std::string_view program;  ///< "mesh_connect4"
+  std::string_view moving;   ///< In its place while the owner map is being moved; empty: the same.
 };
 
 /// In the order of attachment: what answers for a connection is there before the first connection is made.
 inline constexpr std::array<Hook, 9> kHooks{{
-    {"release", BPF_CGROUP_INET_SOCK_RELEASE, "mesh_release"},
-    {"getpeername4", BPF_CGROUP_INET4_GETPEERNAME, "mesh_peername4"},
-    {"getpeername6", BPF_CGROUP_INET6_GETPEERNAME, "mesh_peername6"},
-    {"recvmsg4", BPF_CGROUP_UDP4_RECVMSG, "mesh_recvmsg4"},
-    {"recvmsg6", BPF_CGROUP_UDP6_RECVMSG, "mesh_recvmsg6"},
-    {"connect4", BPF_CGROUP_INET4_CONNECT, "mesh_connect4"},
-    {"connect6", BPF_CGROUP_INET6_CONNECT, "mesh_connect6"},
-    {"sendmsg4", BPF_CGROUP_UDP4_SENDMSG, "mesh_sendmsg4"},
-    {"sendmsg6", BPF_CGROUP_UDP6_SENDMSG, "mesh_sendmsg6"},
+    {"release", BPF_CGROUP_INET_SOCK_RELEASE, "mesh_release", "mesh_mv_release"},
+    {"getpeername4", BPF_CGROUP_INET4_GETPEERNAME, "mesh_peername4", "mesh_mv_peer4"},
+    {"getpeername6", BPF_CGROUP_INET6_GETPEERNAME, "mesh_peername6", "mesh_mv_peer6"},
+    {"recvmsg4", BPF_CGROUP_UDP4_RECVMSG, "mesh_recvmsg4", "mesh_mv_recv4"},
+    {"recvmsg6", BPF_CGROUP_UDP6_RECVMSG, "mesh_recvmsg6", "mesh_mv_recv6"},
+    {"connect4", BPF_CGROUP_INET4_CONNECT, "mesh_connect4", ""},
+    {"connect6", BPF_CGROUP_INET6_CONNECT, "mesh_connect6", ""},
+    {"sendmsg4", BPF_CGROUP_UDP4_SENDMSG, "mesh_sendmsg4", ""},
+    {"sendmsg6", BPF_CGROUP_UDP6_SENDMSG, "mesh_sendmsg6", ""},
 }};
-inline constexpr std::size_t kReleaseHook = 0;
 
 /// A cgroup we attach to, opened.
 struct Cgroup {

@@ -21,9 +21,6 @@
 namespace mesh::datapath {
 namespace {
 
-constexpr std::string_view kRelease = "mesh_release";
-constexpr std::string_view kHandover = "mesh_handover";
-
 /// Returns when no BPF program that ran at the call still runs.
 void wait_for_running_programs() {
   if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0) return;
@@ -199,27 +196,23 @@ base::Result<void> Datapath::pin_new_set(unsigned number) {
 base::Result<void> Datapath::attach_and_switch(unsigned number, const std::vector<NumberedSet>& left) {
   ::mkdir(directory_.links_folder().c_str(), 0700);
   if (start_kind_ == StartKind::kFresh) MESH_CHECK(directory_.set_current(number));
-  const bool handover = programs_->program_fd(kHandover) >= 0;
+  const bool moving = programs_->program_fd("mesh_mv_release") >= 0;
   std::vector<OwnerMerge> merges;
   for (const NumberedSet& set : left) merges.emplace_back(set.maps, maps_);
-  if (handover) {
-    MESH_CHECK(attach_release(kHandover));
+  if (moving) {
+    MESH_CHECK(attach(Phase::kMoving));
     for (OwnerMerge& merge : merges) MESH_CHECK(merge.first_pass());
-  }
-  std::vector<std::uint64_t> served;
-  for (const std::string& path : options_.cgroups) {
-    const auto cgroup = open_cgroup(options_.cgroup_root, path);
-    if (!cgroup) continue;  // reattach() finds it when it exists
-    served.push_back(cgroup->id);
-    for (std::size_t hook = 0; hook < kHooks.size(); ++hook) {
-      if (hook == kReleaseHook && handover) continue;
-      MESH_CHECK(attach_hook(directory_.links_folder(), *cgroup, hook, programs_->program_fd(kHooks[hook].program),
-                             step_before_link()));
-    }
+    MESH_CHECK(attach(Phase::kWriters));
+  } else {
+    MESH_CHECK(attach(Phase::kAll));
   }
   MESH_CHECK(step("detach others"));
+  std::vector<std::uint64_t> served;
+  for (const std::string& path : options_.cgroups) {
+    if (const auto cgroup = open_cgroup(options_.cgroup_root, path)) served.push_back(cgroup->id);
+  }
   MESH_CHECK(detach_others(directory_.links_folder(), served));
-  if (handover) {
+  if (moving) {
     wait_for_running_programs();
     for (OwnerMerge& merge : merges) MESH_CHECK(merge.second_pass());
   }
@@ -230,17 +223,24 @@ base::Result<void> Datapath::attach_and_switch(unsigned number, const std::vecto
     MESH_CHECK(directory_.remove_set(set.number));
   }
   // Last: as long as a left set is there, a restart would merge it, and closed sockets must be gone from it.
-  if (handover) MESH_CHECK(attach_release(kRelease));
+  if (moving) MESH_CHECK(attach(Phase::kSettled));
   store_ = std::make_unique<BpfMapStore>(maps_);
   return {};
 }
 
-base::Result<void> Datapath::attach_release(std::string_view program) {
+/// Puts the programs of one phase on every cgroup that exists; reattach() finds the others when they do.
+base::Result<void> Datapath::attach(Phase phase) {
   for (const std::string& path : options_.cgroups) {
     const auto cgroup = open_cgroup(options_.cgroup_root, path);
     if (!cgroup) continue;
-    MESH_CHECK(attach_hook(directory_.links_folder(), *cgroup, kReleaseHook, programs_->program_fd(program),
-                           step_before_link()));
+    for (std::size_t i = 0; i < kHooks.size(); ++i) {
+      const Hook& hook = kHooks[i];
+      const bool writes = hook.moving.empty();
+      if ((phase == Phase::kWriters && !writes) || (phase != Phase::kWriters && phase != Phase::kAll && writes))
+        continue;
+      const int program = programs_->program_fd(phase == Phase::kMoving ? hook.moving : hook.program);
+      MESH_CHECK(attach_hook(directory_.links_folder(), *cgroup, i, program, step_before_link()));
+    }
   }
   return {};
 }

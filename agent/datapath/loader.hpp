@@ -107,7 +107,13 @@ class Datapath {
   base::Result<void> load_programs(const MapSet* on, const MapSet* share_with, const std::vector<NumberedSet>& left);
   base::Result<void> pin_new_set(unsigned number);
   base::Result<void> attach_and_switch(unsigned number, const std::vector<NumberedSet>& left);
-  base::Result<void> attach_release(std::string_view program);
+  enum class Phase : std::uint8_t {
+    kAll,      ///< Every hook, when no owner records move.
+    kMoving,   ///< The hooks that read and delete records: with the programs that know both owner maps.
+    kWriters,  ///< The hooks that choose backends and write records.
+    kSettled,  ///< The hooks of kMoving, with their ordinary programs.
+  };
+  base::Result<void> attach(Phase phase);
   [[nodiscard]] BeforeLink step_before_link() const;
   base::Result<void> step(const std::string& name) const;
   void describe_control();

@@ -24,7 +24,7 @@ base::Result<void> copy_tables(const MapSet& from, const MapSet& to);
 
 /// Brings the owner records of a set that is being left to the one that is taken up.
 ///
-/// While it works, mesh_handover must be the release program everywhere: it deletes a closed socket's record from the
+/// While it works, mesh_mv_release must be the release program everywhere: it deletes a closed socket's record from the
 /// left maps first and from the new one after that. A record that is inserted here and then found gone from the left
 /// map belongs to a socket that closed in between, and is taken back; in either order none is left behind.
 class OwnerMerge {

@@ -43,6 +43,16 @@ bpf_map* find_map(const bpf_object* object, std::string_view name) {
   return ::bpf_object__find_map_by_name(object, std::string(name).c_str());
 }
 
+/// The programs that know the owner maps of left sets, too.
+void set_moving_autoload(bpf_object* object, bool load) {
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object) {
+    if (std::string_view(::bpf_program__name(program)).starts_with("mesh_mv_")) {
+      ::bpf_program__set_autoload(program, load);
+    }
+  }
+}
+
 }  // namespace
 
 KernelFeatures probe_kernel_features() {
@@ -99,7 +109,7 @@ base::Result<Programs> Programs::open(ProgramImage image, const TableSizes& size
   for (const char* previous : {"owner_prev_a", "owner_prev_b"}) {
     ::bpf_map__set_autocreate(find_map(object, previous), false);
   }
-  ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object, "mesh_handover"), false);
+  set_moving_autoload(object, false);
   ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object, "mesh_explain_pick"), features.explain);
   return programs;
 }
@@ -125,7 +135,7 @@ base::Result<void> Programs::with_previous_owners(const std::vector<int>& owner_
   };
   MESH_CHECK(attach("owner_prev_a", owner_fds.front()));
   MESH_CHECK(attach("owner_prev_b", owner_fds.back()));
-  ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object_.get(), "mesh_handover"), true);
+  set_moving_autoload(object_.get(), true);
   return {};
 }
 

@@ -37,7 +37,7 @@ class Programs {
 
   /// Uses an existing map instead of making one.
   base::Result<void> reuse(Table table, int fd);
-  /// Also loads mesh_handover, which forgets closed sockets in these owner maps too. One or two.
+  /// Also loads the programs that read and forget owner records in these maps too (mesh_mv_*). One or two.
   base::Result<void> with_previous_owners(const std::vector<int>& owner_fds);
   base::Result<void> load();
 

@@ -14,10 +14,11 @@
 
 #define MESH_IPPROTO_MPTCP 262
 
-static __always_inline struct mesh_owner *mesh_owner_of(__u64 cookie) {
-  struct mesh_owner *record = bpf_map_lookup_elem(&owner, &cookie);
-  return record && record->cookie == cookie ? record : 0;
-}
+/*
+ * While tables are being moved, a record may be in the map that is left or in the one that is taken up, depending on
+ * which connect program wrote it. Programs that answer from records look into both until the move is over.
+ */
+enum mesh_move { MESH_SETTLED, MESH_MOVING };
 
 /*
  * An MPTCP connection connects by a subflow, which has a cookie of its own, and is named and closed by the socket the
@@ -47,15 +48,21 @@ static __always_inline void mesh_owner_forget(__u64 cookie) {
   if (bpf_map_lookup_elem(&owner, &cookie)) bpf_map_delete_elem(&owner, &cookie);
 }
 
-/* Replaces the address of a backend by the one the application asked for, if the record is about this very peer. */
-static __always_inline int mesh_owner_translate(__u64 cookie, struct mesh_frontend_key *peer) {
-  const struct mesh_owner *record = mesh_owner_of(cookie);
-  if (!record || record->backend_port_be != peer->port_be ||
+static __always_inline int mesh_owner_apply(const struct mesh_owner *record, __u64 cookie,
+                                            struct mesh_frontend_key *peer) {
+  if (!record || record->cookie != cookie || record->backend_port_be != peer->port_be ||
       __builtin_memcmp(record->backend_addr, peer->addr, sizeof(peer->addr)))
     return 0;
   __builtin_memcpy(peer->addr, record->frontend_addr, sizeof(peer->addr));
   peer->port_be = record->frontend_port_be;
   return 1;
+}
+
+/* Replaces the address of a backend by the one the application asked for, if a record is about this very peer. */
+static __always_inline int mesh_owner_translate(__u64 cookie, struct mesh_frontend_key *peer, enum mesh_move move) {
+  if (mesh_owner_apply(bpf_map_lookup_elem(&owner, &cookie), cookie, peer)) return 1;
+  return move == MESH_MOVING && (mesh_owner_apply(bpf_map_lookup_elem(&owner_prev_a, &cookie), cookie, peer) ||
+                                 mesh_owner_apply(bpf_map_lookup_elem(&owner_prev_b, &cookie), cookie, peer));
 }
 
 #endif /* MESH_OWNER_H */
