@@ -2,7 +2,8 @@
 """connect and transfer: what it costs an application to reach a backend through meshd, beside the other ways.
 
 All targets run interleaved in one go (connect_bench.cpp says how and why). Modes:
-  connect   socket, connect, close with reset, while nobody accepts: what the hook adds to the call itself
+  connect   socket, connect, close; the server, on the same CPU, accepts and closes
+  bare      socket, connect, close with reset, while nobody accepts: the least that a connect() can cost
   exchange  connect, one byte there and back, close, everything on one CPU: what all parties cost together
   request   64 bytes there and back on one connection, on one CPU
   bulk      64 KiB writes, client and server on one CPU each
@@ -49,7 +50,7 @@ def _measure(mode, with_peers, rounds, block):
     """One interleaved run; {name: target report}, conclusive, idle."""
     client_cpu, other_cpu = _cpus()
     # Where proxies do work for the client, all share a CPU: the time of a block is then the work of all of them.
-    server_cpu = other_cpu if mode in ("connect", "bulk") else client_cpu
+    server_cpu = other_cpu if mode in ("bare", "bulk") else client_cpu
     with Lab() as lab:
         netns = lab.netns("plain")
         backends = "+".join(peers.BACKENDS)
@@ -59,7 +60,7 @@ def _measure(mode, with_peers, rounds, block):
         mesh = {"netns": netns, "cgroup": attached, "baseline": "direct"}
         targets = [{"name": "direct", **direct}, {"name": "control", "baseline": "direct", **direct},
                    {"name": "meshd", "to": VIP, **mesh}]
-        if mode == "connect":
+        if mode in ("connect", "bare"):
             targets += [
                 {"name": "direct and getpeername", "getpeername": 1, **direct},
                 {"name": "meshd with affinity and getpeername", "to": VIP_AFFINITY, "getpeername": 1, **mesh,
@@ -71,7 +72,7 @@ def _measure(mode, with_peers, rounds, block):
             servers.append({"at": backends, "netns": nat})
             targets.append({"name": "nftables DNAT as kube-proxy", "to": vip, "netns": nat, "cgroup": plain,
                             "baseline": "direct"})
-            settle = {"settle_ms": 5} if mode == "connect" else {}
+            settle = {"settle_ms": 5} if mode == "bare" else {}
             for name, start in (("HAProxy TCP", peers.haproxy), ("nginx stream", peers.nginx)):
                 at = start(lab, netns, server_cpu)
                 targets.append({"name": name, "to": at, "netns": netns, "cgroup": plain, "baseline": "direct", **settle})

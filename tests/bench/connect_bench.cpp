@@ -171,7 +171,7 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
   mesh::bench::Options options;
   CLI::App app{"Compares ways to connect by interleaved blocks and paired ratios."};
-  app.add_option("--mode", options.mode, "connect, exchange, request or bulk");
+  app.add_option("--mode", options.mode, "bare, connect, exchange, request or bulk");
   app.add_option("--target", options.targets, "name=N,to=A:P+...,netns=,cgroup=,baseline=,getpeername=,settle_ms=")
       ->required();
   app.add_option("--server", options.servers, "at=A:P+...,netns=");

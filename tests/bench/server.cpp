@@ -109,7 +109,7 @@ Result<Server> Server::start(const ServerSpec& spec, Mode mode, int cpu, std::si
   }
   if (setns(home.get(), CLONE_NEWNET) != 0) return fail_errno(errno, "return to the network namespace");
   MESH_CHECK(listening);
-  if (mode == Mode::kConnect) return server;
+  if (mode == Mode::kBare) return server;
   server.pid_ = fork();
   if (server.pid_ < 0) return fail_errno(errno, "fork");
   if (server.pid_ == 0) {

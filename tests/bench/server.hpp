@@ -27,7 +27,7 @@ struct ServerSpec {
 
 class Server {
  public:
-  /// kConnect only listens; the other modes fork a process that serves until this object ends. `block_bytes`: after
+  /// kBare only listens; the other modes fork a process that serves until this object ends. `block_bytes`: after
   /// how many received bytes a kBulk connection is answered.
   static base::Result<Server> start(const ServerSpec& spec, Mode mode, int cpu, std::size_t block_bytes);
   Server(Server&& other) noexcept : listeners_(std::move(other.listeners_)), pid_(std::exchange(other.pid_, -1)) {}

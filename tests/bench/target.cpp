@@ -80,6 +80,7 @@ class Worker {
     }
     const base::TimePoint start = base::steady_now();
     for (std::uint32_t i = 0; i < count; ++i) once(block);
+    if (mode_ == Mode::kConnect) await_server(block);
     if (mode_ == Mode::kBulk && block.failed == 0) await_count(block);
     block.elapsed_ns = (base::steady_now() - start).count();
     return block;
@@ -94,9 +95,10 @@ class Worker {
   void once(Block& block) {
     ++block.done;
     switch (mode_) {
+      case Mode::kBare:
       case Mode::kConnect:
       case Mode::kExchange:
-        return connect_once(block);
+        return connect_once(block, mode_ == Mode::kExchange);
       case Mode::kRequest:
         if (!round_trip(connection_.get(), buffer_.data(), kRequestBytes)) note_failure(block);
         return;
@@ -110,20 +112,27 @@ class Worker {
     }
   }
 
-  void connect_once(Block& block) {
+  /// The server shares our CPU, and has its turn when we wait: without this its work would fall between the blocks.
+  void await_server(Block& block) {
+    constexpr int kListeners = 3;  // each has a queue of its own; the same number for each target
+    for (int i = 0; i < kListeners; ++i) connect_once(block, true);
+  }
+
+  void connect_once(Block& block, bool exchange) {
     const Peer& peer = peers_[next_++ % peers_.size()];
     const int fd = socket(peer.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return note_failure(block);
-    // A reset instead of TIME_WAIT: thousands of connects per second would run out of ports otherwise.
-    constexpr linger kReset{.l_onoff = 1, .l_linger = 0};
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &kReset, sizeof kReset);
+    if (mode_ != Mode::kConnect) {
+      constexpr linger kReset{.l_onoff = 1, .l_linger = 0};
+      setsockopt(fd, SOL_SOCKET, SO_LINGER, &kReset, sizeof kReset);
+    }
     bool good = connect(fd, reinterpret_cast<const sockaddr*>(&peer.storage), peer.length) == 0;
     if (good && getpeername_) {
       sockaddr_storage answer{};
       socklen_t length = sizeof answer;
       good = ::getpeername(fd, reinterpret_cast<sockaddr*>(&answer), &length) == 0;
     }
-    if (good && mode_ == Mode::kExchange) good = round_trip(fd, buffer_.data(), 1);
+    if (good && exchange) good = round_trip(fd, buffer_.data(), 1);
     if (!good) note_failure(block);
     close(fd);
   }
@@ -178,11 +187,13 @@ Result<void> become(const TargetSpec& spec, int cpu) {
 }  // namespace
 
 Result<Mode> mode_from(std::string_view text) {
+  if (text == "bare") return Mode::kBare;
   if (text == "connect") return Mode::kConnect;
   if (text == "exchange") return Mode::kExchange;
   if (text == "request") return Mode::kRequest;
   if (text == "bulk") return Mode::kBulk;
-  return fail(ErrorKind::kInvalid, fmt::format("mode '{}': unknown", text), "use connect, exchange, request or bulk");
+  return fail(ErrorKind::kInvalid, fmt::format("mode '{}': unknown", text),
+              "use bare, connect, exchange, request or bulk");
 }
 
 Result<TargetSpec> TargetSpec::parse(std::string_view text) {

@@ -18,7 +18,8 @@
 namespace mesh::bench {
 
 enum class Mode : std::uint8_t {
-  kConnect,   ///< socket, connect, close with reset. Nobody accepts while the clock runs.
+  kBare,      ///< socket, connect, close with reset. Nobody accepts while the clock runs.
+  kConnect,   ///< socket, connect, close; the server, on the same CPU, accepts and closes, and that counts too.
   kExchange,  ///< connect, one byte there and back, close with reset.
   kRequest,   ///< 64 bytes there and back on one connection.
   kBulk,      ///< writes of 64 KiB on one connection until the peer has counted them all.
