@@ -2,7 +2,7 @@
 # `cmake --install` and `cpack`: one Debian package, meshd, for `apt install ./meshd_*.deb`.
 # Installing touches nothing that runs: see deploy/debian/postinst and deploy/config/meshd.yaml.
 
-install(TARGETS meshd meshctl RUNTIME DESTINATION bin)
+install(TARGETS meshd meshctl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES deploy/systemd/meshd.service DESTINATION /lib/systemd/system)
 install(FILES deploy/systemd/meshd.sysusers DESTINATION lib/sysusers.d RENAME meshd.conf)
 install(FILES deploy/config/meshd.yaml DESTINATION /etc/meshd)
