@@ -158,7 +158,7 @@ class Agent:
         self.bpffs = lab.bpffs() / "meshd"
         agent = {"cgroups": [lab.cgroup_name(attach)], "cgroup_root": str(cgroup2_mount()), "bpffs": str(self.bpffs),
                  "run_dir": str(self.home / "run"), "state_dir": str(self.home / "state"),
-                 "socket": str(self.home / "run/meshd.sock"), "metrics_listen": "", "log_format": "json"}
+                 "socket": str(self.home / "run/meshd.sock"), "metrics": {"listen": ""}, "log": {"format": "json"}}
         agent.update(config.pop("agent", {}))
         self.config = self.home / "meshd.yaml"
         # JSON is YAML: what is generated needs no YAML writer.
@@ -189,7 +189,8 @@ class Agent:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def memory(self):
-        """{'rss': bytes, 'peak': bytes, 'maps': bytes}: now, ever, and in the kernel for maps."""
+        """Bytes: 'rss' resident now, 'peak' ever, 'mapped' the part of both that is kernel tables seen through mmap,
+        'maps' what all maps take in the kernel."""
         status = dict(line.split(":", 1) for line in
                       pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
         maps = {}
@@ -198,7 +199,13 @@ class Agent:
                 fields = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
                 if "map_id" in fields and "memlock" in fields:
                     maps[fields["map_id"].strip()] = int(fields["memlock"])
-        return {"rss": int(status["VmRSS"].split()[0]) * 1024, "peak": int(status["VmHWM"].split()[0]) * 1024,
+        mapped, in_map = 0, False
+        for line in pathlib.Path(f"/proc/{self.process.pid}/smaps").read_text().splitlines():
+            if line[0] in "0123456789abcdef":
+                in_map = line.endswith("bpf-map")
+            elif in_map and line.startswith("Rss:"):
+                mapped += int(line.split()[1]) * 1024
+        return {"mapped": mapped, "rss": int(status["VmRSS"].split()[0]) * 1024, "peak": int(status["VmHWM"].split()[0]) * 1024,
                 "maps": sum(maps.values())}
 
     def _detach(self):
