@@ -109,6 +109,8 @@ def bench_connect(rounds=400):
     }, "connect+close")
     report, idle = _measure("exchange", True, max(30, rounds // 4), 100)
     yield from _entries("connect", report, idle, {}, "connect+1 byte+close")
+    report, idle = _measure("bare", False, rounds, 100)
+    yield from _entries("connect", report, idle, {}, "least connect")
 
 
 def bench_transfer(rounds=200):
