@@ -416,7 +416,9 @@ Value encode_endpoints(const Key&, const void* target, Secrets secrets) {
   if (!endpoints) return {};
   Value list = Value::list();
   for (const model::Endpoint& endpoint : *endpoints) {
-    list.items.push_back(encode(kEndpointTable, &endpoint, secrets, Encode::kChanged));
+    const bool plain = endpoint == model::Endpoint{.address = endpoint.address};
+    list.items.push_back(plain ? Value::string(endpoint.address.to_string())
+                               : encode(kEndpointTable, &endpoint, secrets, Encode::kChanged));
   }
   return list;
 }
