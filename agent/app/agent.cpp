@@ -15,6 +15,7 @@
 #include "datapath/counters.hpp"
 #include "datapath/grace.hpp"
 #include "datapath/records.hpp"
+#include "observe/metrics.hpp"
 
 namespace mesh::app {
 namespace {
@@ -113,7 +114,9 @@ base::Result<void> Agent::make_sources() {
     canary.paused = [this] {
       return !describe_pause(datapath_->maps().control().pass_until_ns, base::wall_now()).empty();
     };
-    canary_ = MESH_TRY(CanaryRunner::open(*loop_.loop, std::move(canary), [](const datapath::CanaryReport&) {}));
+    canary_ = MESH_TRY(CanaryRunner::open(*loop_.loop, std::move(canary), [this](const datapath::CanaryReport& report) {
+      if (!report.ok()) ++canary_failures_;
+    }));
   }
   config_ = std::make_unique<ConfigKeeper>(*loop_.loop, start_,
                                            [this](const ConfigKeeper::Reloaded& reloaded) { on_reload(reloaded); });
@@ -237,7 +240,9 @@ void Agent::stop() {
 
 void Agent::on_tick(base::TimePoint now) {
   loop_.loop->arm(tick_, now + kTick);
-  longest_step_ = std::max(longest_step_, loop_.loop->take_longest_step());
+  const base::Duration step = loop_.loop->take_longest_step();
+  longest_step_ = std::max(longest_step_, step);
+  scrape_longest_step_ = std::max(scrape_longest_step_, step);
   probe_stats_ = prober_->stats();
   std::uint64_t probes = 0;
   for (const auto& type : probe_stats_.types) {
@@ -366,7 +371,48 @@ api::ConfigState Agent::config_state() const {
 }
 
 base::Result<std::string> Agent::metrics_text() {
-  return base::fail(base::ErrorKind::kUnsupported, "render metrics: this build has no renderer");
+  observe::MetricsInput input;
+  input.version = version_view();
+  input.status = admin_->status();
+  input.probes = probe_stats_;
+  const auto reconciled = reconciler_->latest();
+  KernelView kernel(*datapath_);
+  kernel.refresh(reconciled->applies);
+  if (reconciled->routing) {
+    for (const auto& route : reconciled->routing->services) {
+      const model::Service& service = *route->service;
+      if (service.source == kCanarySource) continue;
+      observe::ServiceMetrics& metrics = input.services.emplace_back();
+      metrics.name = service.name;
+      metrics.port = service.frontend.address.port;
+      metrics.protocol = service.frontend.protocol;
+      metrics.counters = kernel.counters(kernel.service_id(service.frontend));
+      for (const model::Eligibility eligibility : route->eligibility) {
+        ++metrics.endpoints[static_cast<std::size_t>(eligibility)];
+        ++input.endpoints[static_cast<std::size_t>(eligibility)];
+      }
+      input.services_without_backend += route->routes.empty() ? 1 : 0;
+    }
+  }
+  const auto reasons = MESH_TRY(datapath::read_reasons(datapath_->maps()));
+  input.reasons.assign(reasons.begin(), reasons.end());
+  const ConfigKeeper::State& config = config_->state();
+  input.reloads_ok = config.reloads - config.failures;
+  input.reloads_failed = config.failures;
+  input.canary_failures = canary_failures_;
+  input.apply_duration = reconciled->apply_durations;
+  input.change_latency = reconciled->change_latencies;
+  input.control_longest_step = std::exchange(scrape_longest_step_, {});
+  input.log_lines_dropped = base::log::dropped();
+  const AdminCounters& admin = server_->counters();
+  input.admin = {admin.connections, admin.refused_connections, admin.requests, admin.errors,
+                 admin.denied,      admin.malformed,           admin.timeouts};
+  input.process = observe::read_process_usage();
+  input.max_series = config.running.metrics_max_series;
+  input.series_dropped_before = series_dropped_;
+  observe::MetricsPage page = observe::render_metrics(input);
+  series_dropped_ += page.series_dropped;
+  return std::move(page.text);
 }
 
 }  // namespace mesh::app

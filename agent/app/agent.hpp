@@ -87,9 +87,12 @@ class Agent {
   std::unique_ptr<AdminServer> server_;
   io::MemberTimer<Agent, &Agent::on_tick> tick_{*this};
 
-  UsedServices used_;              ///< The housekeeper's own.
-  HousekeptPtr housekept_;         ///< The loop's copy of the last look.
-  base::Duration longest_step_{};  ///< Ever.
+  UsedServices used_;                     ///< The housekeeper's own.
+  HousekeptPtr housekept_;                ///< The loop's copy of the last look.
+  base::Duration longest_step_{};         ///< Ever.
+  base::Duration scrape_longest_step_{};  ///< Since the last scrape.
+  std::uint64_t canary_failures_ = 0;
+  std::uint64_t series_dropped_ = 0;
   base::TimePoint watchdog_at_{};
   health::ProbeStats probe_stats_;   ///< Of the last tick.
   std::uint64_t probes_before_ = 0;  ///< Probes done until the tick before.

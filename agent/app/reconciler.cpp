@@ -37,6 +37,7 @@ void Reconciler::stop() {
 void Reconciler::offer(const std::string& source, discovery::UpdatePtr update) {
   {
     const std::lock_guard lock(mutex_);
+    note_input();
     inbox_updates_[source] = std::move(update);
   }
   wake_.notify_one();
@@ -45,9 +46,15 @@ void Reconciler::offer(const std::string& source, discovery::UpdatePtr update) {
 void Reconciler::offer(HealthChanges changes) {
   {
     const std::lock_guard lock(mutex_);
+    note_input();
     std::ranges::move(changes, std::back_inserter(inbox_health_));
   }
   wake_.notify_one();
+}
+
+/// Under the mutex, before an input is put into its mailbox.
+void Reconciler::note_input() {
+  if (inbox_updates_.empty() && inbox_health_.empty()) inbox_since_ = base::steady_now();
 }
 
 void Reconciler::run(Job job) {
@@ -71,6 +78,7 @@ void Reconciler::work() {
     };
     wake_.wait_until(lock, std::min({retry_at_, audit_at_, tidy_at_}), has_work);
     if (stopping_) return;
+    input_since_ = inbox_since_;
     auto updates = std::exchange(inbox_updates_, {});
     auto changes = std::exchange(inbox_health_, {});
     auto jobs = std::exchange(inbox_jobs_, {});
@@ -114,6 +122,7 @@ bool Reconciler::take_inputs(std::map<std::string, discovery::UpdatePtr> updates
       in_precedence.push_back(found->second);
     }
     state_.snapshot = discovery::merge(in_precedence, ++merges_);
+    if (merges_ == 1) forget_unprobed();
   }
   if (!state_.snapshot) return false;
   auto routing = router_.route(state_.snapshot, health_);
@@ -121,6 +130,14 @@ bool Reconciler::take_inputs(std::map<std::string, discovery::UpdatePtr> updates
   state_.routing = std::move(routing);
   if (changed) apply();
   return true;
+}
+
+/// What was restored of services that are not probed any more would stand for ever.
+void Reconciler::forget_unprobed() {
+  std::erase_if(health_, [this](const auto& entry) {
+    const model::ServicePtr* service = state_.snapshot->find(entry.first);
+    return service == nullptr || (*service)->probe == nullptr;
+  });
 }
 
 void Reconciler::publish() {
@@ -136,11 +153,14 @@ void Reconciler::apply() {
   const base::TimePoint begin = base::steady_now();
   const auto result = writer_.apply(state_.routing);
   ++state_.applies;
-  state_.apply_duration = base::steady_now() - begin;
+  const base::TimePoint end = base::steady_now();
+  state_.apply_duration = end - begin;
   state_.usage = writer_.usage();
   if (result) {
     if (state_.error) kLog.info("tables applied again");
     state_.error.reset();
+    state_.apply_durations.observe(end - begin);
+    if (retry_at_ == base::TimePoint::max()) state_.change_latencies.observe(end - input_since_);
     state_.kernel_generation = state_.routing->generation;
     state_.applied_at = base::wall_now();
     retry_at_ = base::TimePoint::max();

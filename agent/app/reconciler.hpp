@@ -24,6 +24,7 @@
 #include "discovery/source.hpp"
 #include "model/health_view.hpp"
 #include "model/routing.hpp"
+#include "observe/histogram.hpp"
 
 namespace mesh::app {
 
@@ -36,6 +37,8 @@ struct Reconciled {
   std::uint64_t kernel_generation = 0;  ///< Of the routing table that the kernel has whole; 0: none yet.
   base::WallTime applied_at{};
   base::Duration apply_duration{};
+  observe::Histogram apply_durations = observe::make_work_histogram();
+  observe::Histogram change_latencies = observe::make_work_histogram();  ///< Offered to applied.
   std::uint64_t applies = 0;
   std::uint64_t failures = 0;
   std::optional<base::Error> error;  ///< Of the last apply, while it stands.
@@ -77,7 +80,9 @@ class Reconciler {
   bool take_inputs(std::map<std::string, discovery::UpdatePtr> updates, HealthChanges changes);
   void apply();
   void audit();
+  void forget_unprobed();
   void publish();
+  void note_input();
 
   const Options options_;
   datapath::Writer& writer_;
@@ -87,6 +92,7 @@ class Reconciler {
   std::condition_variable wake_;
   std::map<std::string, discovery::UpdatePtr> inbox_updates_;
   HealthChanges inbox_health_;
+  base::TimePoint inbox_since_{};  ///< When the oldest input in the mailboxes was offered.
   std::vector<Job> inbox_jobs_;
   bool stopping_ = false;
   ReconciledPtr latest_ = std::make_shared<const Reconciled>();
@@ -94,6 +100,7 @@ class Reconciler {
   // The worker's own.
   std::map<std::string, discovery::UpdatePtr> updates_;
   model::HealthView health_;
+  base::TimePoint input_since_{};
   std::uint64_t merges_ = 0;
   balance::Router router_;
   Reconciled state_;
