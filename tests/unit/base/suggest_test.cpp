@@ -8,8 +8,7 @@
 namespace mesh::base {
 namespace {
 
-constexpr std::array<std::string_view, 4> kNames = {
-    "round_robin", "maglev", "weighted_random", "hash_key"};
+constexpr std::array<std::string_view, 4> kNames = {"round_robin", "maglev", "weighted_random", "hash_key"};
 
 TEST(Suggest, finds_what_was_meant) {
   EXPECT_EQ(nearest_name("roundrobin", kNames), "round_robin");
@@ -23,9 +22,8 @@ TEST(Suggest, says_nothing_about_what_is_far) {
   EXPECT_EQ(nearest_name("x", kNames), "");
   EXPECT_EQ(nearest_name("", kNames), "");
   EXPECT_EQ(nearest_name(std::string(100'000, 'a'), kNames), "");
-  EXPECT_EQ(suggest_name("x", kNames),
-            "use one of: round_robin, maglev, weighted_random, hash_key");
+  EXPECT_EQ(suggest_name("x", kNames), "use one of: round_robin, maglev, weighted_random, hash_key");
 }
 
-} // namespace
-} // namespace mesh::base
+}  // namespace
+}  // namespace mesh::base
