@@ -16,8 +16,20 @@
  */
 #include "mesh_hook.h"
 
-/* Ordinary connections of a socket that had a record from an earlier connect(): it must not speak for this one. */
+/*
+ * An ordinary connection. A record of the socket's earlier connect() must not speak for it. Most sockets never had one,
+ * and this is the path of everything that is no service's, so what is nearly free comes first: a TCP socket keeps the
+ * address of its last peer, refused, reset or disconnected, so that one without has not connected before. A UDP socket
+ * loses it with connect(AF_UNSPEC) and is looked up by its cookie.
+ */
 static __always_inline int mesh_connect_elsewhere(struct bpf_sock_addr *ctx) {
+  const struct bpf_sock *sk = ctx->sk;
+  if (sk && ctx->protocol == MESH_IPPROTO_TCP) {
+    const __u32 connected_before =
+        ctx->family == 2 /* AF_INET */ ? sk->dst_ip4
+                                       : sk->dst_ip6[0] | sk->dst_ip6[1] | sk->dst_ip6[2] | sk->dst_ip6[3];
+    if (!connected_before) return MESH_ALLOW;
+  }
   mesh_owner_forget(bpf_get_socket_cookie(ctx));
   return MESH_ALLOW;
 }

@@ -15,8 +15,10 @@
 #include <cstring>
 #include <thread>
 
+// clang-format off: the skeleton has a member of the type mesh_config
+#include "mesh_config.h"
 #include "hammer.skel.h"
-#include "mesh_config.h"  // the skeleton has a member of this type
+// clang-format on
 #include "tests/bpf/mesh_fixture.hpp"
 
 namespace mesh::test {

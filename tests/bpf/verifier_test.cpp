@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the verifier has to work through, per program: a change that makes it explode shows here before it shows as a
+// slow start or, on an older kernel, as a refusal.
+#include <bpf/bpf.h>
+
+#include <map>
+
+#include "tests/bpf/mesh_fixture.hpp"
+
+namespace mesh::test {
+namespace {
+
+class VerifierTest : public MeshTest {};
+
+/// Instructions the verifier of Linux 6.18 processed. Other kernels count a little differently: the test allows half as
+/// much again, so lower a number when a program gets simpler and raise it knowingly.
+const std::map<std::string_view, std::uint32_t> kVerified{
+    {"release", 38},    {"getpeername4", 145}, {"getpeername6", 154}, {"recvmsg4", 13192}, {"recvmsg6", 13208},
+    {"connect4", 2500}, {"connect6", 2700},    {"sendmsg4", 5459},    {"sendmsg6", 5739},
+};
+
+TEST_F(VerifierTest, programs_stay_as_simple_as_they_were) {
+  for (const auto& hook : mesh_->hooks()) {
+    const base::Fd program(::bpf_prog_get_fd_by_id(hook.program_id));
+    ASSERT_TRUE(program.valid());
+    bpf_prog_info info{};
+    std::uint32_t length = sizeof(info);
+    ASSERT_EQ(::bpf_obj_get_info_by_fd(program.get(), &info, &length), 0);
+    std::printf("%-13s %6u verified, %5u bytes of machine code\n", std::string(hook.hook).c_str(), info.verified_insns,
+                info.jited_prog_len);
+    EXPECT_LE(info.verified_insns, kVerified.at(hook.hook) * 3 / 2) << hook.hook;
+  }
+}
+
+}  // namespace
+}  // namespace mesh::test
