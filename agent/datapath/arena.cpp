@@ -2,6 +2,7 @@
 #include "datapath/arena.hpp"
 
 #include <iterator>
+#include <ranges>
 
 #include "base/error.hpp"
 
@@ -16,8 +17,8 @@ std::optional<std::uint32_t> IdPool::take() {
 }
 
 void IdPool::undo(std::span<const std::uint32_t> taken, std::uint32_t fresh) {
-  for (auto id = taken.rbegin(); id != taken.rend(); ++id) {
-    if (*id < fresh) returned_.push_front(*id);
+  for (const std::uint32_t id : std::views::reverse(taken)) {
+    if (id < fresh) returned_.push_front(id);
   }
   fresh_ = fresh;
 }

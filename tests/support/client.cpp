@@ -111,8 +111,7 @@ std::vector<Call> call(const SpawnOptions& where, Via via, const std::string& ad
   const Destination destination = resolve(address, via);
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
-  SpawnOptions options = where;
-  Process child = Process::start(options, [&] {
+  Process child = Process::start(where, [&] {
     for (int i = 0; i < count; ++i) {
       const Call made = call_once(via, destination, timeout, true);
       std::ostringstream line;

@@ -215,7 +215,8 @@ bool eventually(std::chrono::milliseconds timeout, const std::function<bool()>& 
 }
 
 bool have_program(const std::string& name) {
-  std::istringstream path(std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");
+  const char* folders = std::getenv("PATH");
+  std::istringstream path(folders != nullptr ? folders : "");
   for (std::string folder; std::getline(path, folder, ':');) {
     if (::access((folder + "/" + name).c_str(), X_OK) == 0) return true;
   }
