@@ -3,7 +3,9 @@
 #include "health/prober.hpp"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <condition_variable>
@@ -23,12 +25,12 @@ using model::Verdict;
 
 /// A listening socket on 127.0.0.1 and its port.
 struct Listening {
-  Listening() : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  explicit Listening(int backlog = 16) : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in any{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     const int on = 1;
     ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     ::bind(fd.get(), reinterpret_cast<sockaddr*>(&any), sizeof(any));
-    ::listen(fd.get(), 16);
+    ::listen(fd.get(), backlog);
     socklen_t length = sizeof(any);
     ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&any), &length);
     port = ntohs(any.sin_port);
@@ -417,6 +419,49 @@ TEST_P(ProberTest, grpc_health_of_a_real_server) {
     EXPECT_EQ(record.reason, test.reason) << test.detail;
     EXPECT_EQ(record.detail, test.detail);
   }
+}
+
+TEST_P(ProberTest, a_peer_that_drops_handshakes_is_a_connect_timeout) {
+  Listening full(0);  // a backlog of one: the second connection below fills it, the probe's SYN is dropped
+  const base::Fd first(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const base::Fd second(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const sockaddr_in there{.sin_family = AF_INET, .sin_port = htons(full.port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  for (const base::Fd* fd : {&first, &second}) {
+    ::connect(fd->get(), reinterpret_cast<const sockaddr*>(&there), sizeof(there));
+  }
+  const auto begun = base::steady_now();
+  const auto record = result_of(full.port, {.interval = 60s, .timeout = 200ms});
+  EXPECT_EQ(record.reason, ProbeReason::kTimeout);
+  EXPECT_EQ(record.detail, "connect timeout");
+  EXPECT_LT(base::steady_now() - begun, 400ms);
+  EXPECT_TRUE(test::eventually(2s, [&] { return prober_->stats().in_flight == 0; }));
+}
+
+TEST_P(ProberTest, without_descriptors_it_is_this_nodes_trouble_and_nobody_goes_down) {
+  Listening listening;
+  probe(listening.port, {.interval = 400ms, .timeout = 50ms, .jitter_percent = 0});
+  ASSERT_EQ(first_result().verdict, Verdict::kUp);
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  rlimit none = before;
+  {
+    // Probes come and go: the lowest free number is only sure after a look at several.
+    std::vector<base::Fd> probe_fds;
+    for (int i = 0; i < 4; ++i) probe_fds.emplace_back(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    none.rlim_cur = static_cast<rlim_t>(probe_fds.front().get());
+  }
+  const auto local = static_cast<std::size_t>(ProbeReason::kLocal);
+  ::setrlimit(RLIMIT_NOFILE, &none);
+  const bool seen = test::eventually(5s, [&] { return prober_->stats().types[0].results[local] >= 2; });
+  ::setrlimit(RLIMIT_NOFILE, &before);  // the next probe is 400 ms away
+  const auto meanwhile = prober_->latest(frontend_);
+  EXPECT_TRUE(seen);
+  ASSERT_NE(meanwhile, nullptr);
+  EXPECT_EQ(meanwhile->endpoints.at(0).verdict, Verdict::kUp);
+  EXPECT_EQ(meanwhile->endpoints.at(0).reason, ProbeReason::kLocal);
+  EXPECT_EQ(meanwhile->endpoints.at(0).detail, "Too many open files");
+  EXPECT_TRUE(
+      test::eventually(5s, [&] { return prober_->latest(frontend_)->endpoints.at(0).reason == ProbeReason::kOk; }));
 }
 
 TEST_P(ProberTest, latest_is_fresh_without_any_publish) {
