@@ -13,6 +13,8 @@
 namespace mesh::cli {
 namespace {
 
+constexpr const char* kDefaultConfig = "/etc/meshd/meshd.yaml";
+
 base::Result<ExitCode> run_show(Context& context) {
   const api::Json document = MESH_TRY(fetch(context, "/v1/config"));
   MESH_TRY(show<api::ConfigView>(context, document, [&](const api::ConfigView& view) {
@@ -24,9 +26,8 @@ base::Result<ExitCode> run_show(Context& context) {
 
 base::Result<ExitCode> run_validate(Context& context, const std::string& file) {
   // A path is given as the caller sees it; meshd runs in the same folder.
-  std::vector<std::string> arguments = {"--check-config"};
-  if (!file.empty()) arguments.push_back(file);
-  const MeshdAnswer answer = MESH_TRY(run_meshd(context, std::move(arguments)));
+  std::string path = !file.empty() ? file : context.config_path.empty() ? kDefaultConfig : context.config_path;
+  const MeshdAnswer answer = MESH_TRY(run_meshd(context, {"--check-config", std::move(path)}));
   const auto document = api::detail::parse(answer.output);
   if (!document) {
     return base::fail(base::ErrorKind::kSystem,
@@ -42,7 +43,7 @@ base::Result<ExitCode> run_validate(Context& context, const std::string& file) {
 }
 
 base::Result<ExitCode> run_schema(Context& context) {
-  const MeshdAnswer answer = MESH_TRY(run_meshd(context, {"config-schema"}));
+  const MeshdAnswer answer = MESH_TRY(run_meshd(context, {"schema"}));
   if (answer.exit_code != 0) return static_cast<ExitCode>(answer.exit_code);
   const api::Json schema = MESH_TRY(api::detail::parse(answer.output));
   context.out << (context.output == Output::kYaml ? to_yaml(schema) : to_pretty_json(schema));
