@@ -147,7 +147,8 @@ UnaryCall::Progress UnaryCall::feed(std::span<const std::byte> bytes) {
   }
   state.collect_output();
   // After a protocol error nghttp2 has said GOAWAY by now, and wants to read no more.
-  if (state.error.empty() && !nghttp2_session_want_read(state.session)) state.error = "not HTTP/2, or ended by the peer";
+  if (state.error.empty() && !nghttp2_session_want_read(state.session))
+    state.error = "not HTTP/2, or ended by the peer";
   return state.error.empty() ? Progress::kMore : Progress::kFailed;
 }
 
