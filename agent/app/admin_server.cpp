@@ -238,11 +238,11 @@ Result<base::Fd> AdminServer::bind_unix() {
 
 Result<base::Fd> AdminServer::bind_tcp() {
   auto address = parse_listen(options_.metrics_listen);
-  if (!address) return std::unexpected(std::move(address).error().within("agent.metrics_listen"));
+  if (!address) return std::unexpected(std::move(address).error().within("agent.metrics.listen"));
   if (!is_loopback(address->ip) && tcp_context_.token.empty()) {
     return base::fail(ErrorKind::kInvalid,
                       "listen at " + options_.metrics_listen + ": not a loopback address, and no token is set",
-                      "set agent.metrics_token_file, or listen at 127.0.0.1 or [::1]");
+                      "set agent.metrics.token_file, or listen at 127.0.0.1 or [::1]");
   }
   sockaddr_storage storage;
   const socklen_t length = address->to_sockaddr(storage);
@@ -252,7 +252,7 @@ Result<base::Fd> AdminServer::bind_tcp() {
   ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0 || ::listen(fd.get(), kBacklog) != 0) {
     auto failed =
-        base::fail_errno(errno, "listen at " + options_.metrics_listen, "choose another agent.metrics_listen");
+        base::fail_errno(errno, "listen at " + options_.metrics_listen, "choose another agent.metrics.listen");
     if (failed.error().errnum == EADDRINUSE) failed.error().kind = ErrorKind::kConflict;
     return failed;
   }

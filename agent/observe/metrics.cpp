@@ -370,7 +370,7 @@ void Page::collect_services() const {
 
 void Page::collect_series() const {
   counter("mesh_metrics_series_dropped_total",
-          "Series left out because of agent.metrics_max_series, summed over scrapes.",
+          "Series left out because of agent.metrics.max_series, summed over scrapes.",
           input_.series_dropped_before + dropped_);
   gauge("mesh_metrics_series", "Series on this page.", number(series_ + 1));
 }

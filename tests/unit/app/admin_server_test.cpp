@@ -261,7 +261,7 @@ TEST_F(AdminServerTest, a_second_server_at_the_same_path_is_refused_and_a_dead_o
 TEST_F(AdminServerTest, the_metrics_listener_needs_a_token_where_strangers_reach_it) {
   const auto refused = start({.metrics_listen = "0.0.0.0:0"});
   ASSERT_FALSE(refused);
-  EXPECT_NE(refused.error().remedy.find("agent.metrics_token_file"), std::string::npos);
+  EXPECT_NE(refused.error().remedy.find("agent.metrics.token_file"), std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(folder_ + "/meshd.sock")) << "refused as a whole";
 
   std::ofstream(folder_ + "/empty") << "\n";
