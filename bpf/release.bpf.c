@@ -12,8 +12,31 @@
  */
 #include "mesh_hook.h"
 
+/* The kernel's own socket, as far as it is looked at. */
+struct sock_common___mesh {
+  struct {
+    __s64 counter;
+  } skc_cookie;
+} __attribute__((preserve_access_index));
+struct sock___mesh {
+  struct sock_common___mesh __sk_common;
+} __attribute__((preserve_access_index));
+
+extern void *bpf_cast_to_kern_ctx(void *context) __ksym __weak;
+
+/*
+ * A socket whose cookie nobody asked for has no record. bpf_get_socket_cookie() would make one, for every socket of the
+ * cgroup that closes, at several times the price of all the rest.
+ */
+static __always_inline int mesh_never_connected(struct bpf_sock *ctx) {
+  if (!mesh_config.has_kernel_context || ctx->protocol == MESH_IPPROTO_MPTCP) return 0;
+  const struct sock___mesh *sk = bpf_cast_to_kern_ctx(ctx);
+  return sk->__sk_common.skc_cookie.counter == 0;
+}
+
 SEC("cgroup/sock_release")
 int mesh_release(struct bpf_sock *ctx) {
+  if (mesh_never_connected(ctx)) return MESH_ALLOW;
   mesh_owner_forget(mesh_owner_cookie(ctx, ctx->protocol, bpf_get_socket_cookie(ctx)));
   return MESH_ALLOW;
 }
@@ -25,6 +48,7 @@ int mesh_release(struct bpf_sock *ctx) {
  */
 SEC("cgroup/sock_release")
 int mesh_mv_release(struct bpf_sock *ctx) {
+  if (mesh_never_connected(ctx)) return MESH_ALLOW;
   const __u64 cookie = mesh_owner_cookie(ctx, ctx->protocol, bpf_get_socket_cookie(ctx));
   bpf_map_delete_elem(&owner_prev_a, &cookie);
   bpf_map_delete_elem(&owner_prev_b, &cookie);

@@ -175,7 +175,7 @@ base::Result<void> Datapath::load_programs(const MapSet* on, const MapSet* share
   if (!previous.empty()) MESH_CHECK(programs_->with_previous_owners(previous));
   MESH_CHECK(programs_->load());
   features_ = {programs_->config().has_retval != 0, programs_->config().has_mptcp != 0,
-               programs_->program_fd("mesh_explain_pick") >= 0};
+               programs_->program_fd("mesh_explain_pick") >= 0, programs_->config().has_kernel_context != 0};
   return {};
 }
 

@@ -2,6 +2,7 @@
 #include "datapath/programs.hpp"
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <unistd.h>
 
@@ -35,6 +36,13 @@ bool has_helper(bpf_prog_type type, bpf_func_id helper) {
   return ::libbpf_probe_bpf_helper(type, helper, nullptr) == 1;
 }
 
+bool has_kernel_function(const char* name) {
+  btf* kernel = ::btf__load_vmlinux_btf();
+  const bool found = kernel != nullptr && ::btf__find_by_name_kind(kernel, name, BTF_KIND_FUNC) > 0;
+  ::btf__free(kernel);
+  return found;
+}
+
 std::string failed(std::string_view doing, std::string_view name) {
   return std::string(doing) + " " + std::string(name) + " of the BPF image";
 }
@@ -61,6 +69,7 @@ KernelFeatures probe_kernel_features() {
   features.retval = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_set_retval);
   features.mptcp = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_skc_to_mptcp_sock) &&
                    ::access("/proc/sys/net/mptcp", F_OK) == 0;  // the helper has no type to return without CONFIG_MPTCP
+  features.kernel_context = has_kernel_function("bpf_cast_to_kern_ctx");
   features.explain = ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SYSCALL, nullptr) == 1;
   return features;
 }
@@ -93,6 +102,7 @@ base::Result<Programs> Programs::open(ProgramImage image, const TableSizes& size
   programs.config_.live_shard_mask = sizes.live_shards - 1;
   programs.config_.has_retval = features.retval;
   programs.config_.has_mptcp = features.mptcp;
+  programs.config_.has_kernel_context = features.kernel_context;
   if (::bpf_map__set_initial_value(config_map, &programs.config_, sizeof(mesh_config)) != 0) {
     return base::fail_errno(errno, failed("set", "the configuration"));
   }

@@ -19,9 +19,10 @@ namespace mesh::datapath {
 
 /// What the running kernel's helpers allow; decided by asking the kernel, not by its version.
 struct KernelFeatures {
-  bool retval = false;   ///< bpf_set_retval: refusals are ECONNREFUSED (else EPERM), earlier denials are seen.
-  bool mptcp = false;    ///< bpf_skc_to_mptcp_sock
-  bool explain = false;  ///< Syscall programs.
+  bool retval = false;          ///< bpf_set_retval: refusals are ECONNREFUSED (else EPERM), earlier denials are seen.
+  bool mptcp = false;           ///< bpf_skc_to_mptcp_sock
+  bool explain = false;         ///< Syscall programs.
+  bool kernel_context = false;  ///< bpf_cast_to_kern_ctx
 };
 KernelFeatures probe_kernel_features();
 

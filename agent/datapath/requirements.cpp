@@ -81,7 +81,7 @@ Requirement bpffs(const std::string& directory) {
 Requirement btf() {
   if (::access("/sys/kernel/btf/vmlinux", R_OK) == 0)
     return {"btf", Fitness::kOk, "the kernel describes its types", {}};
-  return {"btf", Fitness::kDegraded, "/sys/kernel/btf/vmlinux is missing; the programs of today don't need it",
+  return {"btf", Fitness::kMissing, "/sys/kernel/btf/vmlinux is missing: the programs can't be fitted to this kernel",
           "use a kernel with CONFIG_DEBUG_INFO_BTF"};
 }
 
