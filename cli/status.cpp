@@ -66,10 +66,12 @@ double fill_of(const MapFill& map) {
 
 /// The fullest table; its name where that matters.
 std::string maps_part(const Status& status) {
+  constexpr std::uint64_t kFixedSizeMax = 64;  // control and reasons are always full, by design
+  const auto rank = [](const MapFill& map) { return map.size <= kFixedSizeMax ? 0 : fill_of(map); };
   const auto fullest = std::max_element(status.maps.begin(), status.maps.end(),
-                                        [](const MapFill& a, const MapFill& b) { return fill_of(a) < fill_of(b); });
+                                        [&](const MapFill& a, const MapFill& b) { return rank(a) < rank(b); });
   if (fullest == status.maps.end()) return "maps unknown";
-  const double fill = fill_of(*fullest);
+  const double fill = rank(*fullest);
   return "maps " + format_percent(fill) + (fill >= 0.5 ? " (" + fullest->name + ")" : "");
 }
 
