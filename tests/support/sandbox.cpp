@@ -5,6 +5,7 @@
 #include <linux/bpf.h>
 #include <net/if.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -13,7 +14,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <stdexcept>
 
 #include "datapath/own_cgroup.hpp"
@@ -26,6 +29,18 @@ namespace {
 void write_line(const std::string& path, const std::string& line) {
   const base::Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (!fd.valid() || ::write(fd.get(), line.data(), line.size()) < 0) give_up("write " + path);
+}
+
+/// Removes the cgroups of test processes that crashed.
+void sweep_dead_cgroups(const std::string& root) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
+    int pid = 0;
+    const std::string name = entry.path().filename().string();
+    if (std::sscanf(name.c_str(), "meshd-test-%d-", &pid) != 1 || ::kill(pid, 0) == 0 || errno != ESRCH) continue;
+    for (const auto& child : std::filesystem::directory_iterator(entry.path(), error)) ::rmdir(child.path().c_str());
+    ::rmdir(entry.path().c_str());
+  }
 }
 
 void bring_loopback_up() {
@@ -57,6 +72,7 @@ const std::string& Cgroup::root() {
 
 Cgroup::Cgroup(const std::string& name, const Cgroup* parent) {
   static int number = 0;
+  if (number == 0) sweep_dead_cgroups(root());
   path_ = parent != nullptr ? parent->path_ + "/" + name
                             : "/meshd-test-" + std::to_string(::getpid()) + "-" + std::to_string(++number) + "-" + name;
   if (::mkdir(folder().c_str(), 0755) != 0) give_up("create cgroup " + folder());
@@ -79,6 +95,10 @@ std::uint64_t Cgroup::id() const {
 }
 
 BpffsMount::BpffsMount() {
+  // In a mount namespace of its own, so that the mount, and with it every pin and link, ends with a process that
+  // crashes.
+  if (::unshare(CLONE_NEWNS) != 0) give_up("unshare the mount namespace");
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) give_up("make the mounts private");
   char name[] = "/tmp/meshd-test-bpffs-XXXXXX";
   if (::mkdtemp(name) == nullptr) give_up("make a temporary folder");
   folder_ = name;

@@ -45,7 +45,7 @@ class Cgroup {
   std::string path_;
 };
 
-/// A bpffs instance on a private temporary folder, in a mount namespace of its own if the process has one.
+/// A bpffs instance on a private temporary folder, in a mount namespace of its own: this process stays in it.
 class BpffsMount {
  public:
   BpffsMount();
