@@ -26,7 +26,13 @@ base::Result<ExitCode> run_show(Context& context) {
 
 base::Result<ExitCode> run_validate(Context& context, const std::string& file) {
   // A path is given as the caller sees it; meshd runs in the same folder.
-  std::string path = !file.empty() ? file : context.config_path.empty() ? kDefaultConfig : context.config_path;
+  std::string path = !file.empty() ? file : context.config_path;
+  if (path.empty()) {
+    // The file of the agent that is asked, if one answers.
+    const auto document = fetch(context, "/v1/config");
+    const auto running = document ? api::from_document<api::ConfigView>(*document) : std::unexpected(document.error());
+    path = running ? running->path : std::string(kDefaultConfig);
+  }
   const MeshdAnswer answer = MESH_TRY(run_meshd(context, {"--check-config", std::move(path)}));
   const auto document = api::detail::parse(answer.output);
   if (!document) {

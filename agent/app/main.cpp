@@ -101,7 +101,9 @@ int main(int argc, char** argv) {
     command.add_option("--bpffs", options.bpffs, "Folder of the pins; default: agent.bpffs of the configuration");
   };
   add_common(app);
-  app.add_option("--check-config", check_config_path, "Check this configuration file, and exit with 0 or 78");
+  const auto* check_config =
+      app.add_option("--check-config", check_config_path, "Check this configuration file, and exit with 0 or 78")
+          ->expected(0, 1);
 
   auto* run = app.add_subcommand("run", "Run the agent in the foreground; stopping it leaves the kernel balancing");
   run->add_option("--config", options.config, "Configuration file")->capture_default_str();
@@ -140,8 +142,8 @@ int main(int argc, char** argv) {
     const int code = app.exit(error);
     return code == 0 ? 0 : static_cast<int>(api::ExitCode::kUsage);
   }
-  if (!check_config_path.empty()) {
-    options.config = check_config_path;
+  if (check_config->count() > 0) {
+    if (!check_config_path.empty()) options.config = check_config_path;
     return command_check_config(options);
   }
   if (!action) {
