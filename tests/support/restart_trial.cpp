@@ -72,6 +72,11 @@ std::map<std::string, std::string> lasting_ids(const Json& dump, const std::vect
   return ids;
 }
 
+std::string last_lines(const std::string& log) {
+  constexpr std::size_t kBytes = 1500;
+  return log.substr(log.size() - std::min(log.size(), kBytes));
+}
+
 }  // namespace
 
 std::uint64_t RestartReport::attempts() const {
@@ -149,8 +154,8 @@ RestartReport run_restart_trial(const RestartOptions& options) {
     if (random.below(2) == 0) {  // half of the next kills hit an agent that runs, half one that starts from the dead
       agent.start();
       if (!agent.await_healthy()) {
-        report.faults.push_back(
-            fmt::format("kill {}: the agent does not become healthy again: {}", kill, agent.ctl({"status"}).text));
+        report.faults.push_back(fmt::format("kill {}: the agent does not become healthy again: {}{}", kill,
+                                            agent.ctl({"status"}).text, last_lines(agent.log())));
       }
     }
     if (options.progress)

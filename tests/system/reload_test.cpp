@@ -41,8 +41,9 @@ TEST_F(ReloadTest, a_broken_change_leaves_everything_as_it_was_and_says_so) {
   const std::string good = "services:\n" + service("web", kVip, hosts_[0]->v4(7000));
   start_agent({.body = good});
   // The first service is a fine change, the second is not: nothing of it may be applied.
-  agent_->reconfigure("services:\n" + service("web", kVip, hosts_[1]->v4(7000)) +
-                      "  - {name: other, address: \"240.64.0.11:80\", wieght: 3, endpoints: []}\n");
+  agent_->reconfigure(
+      "services:\n" + service("web", kVip, hosts_[1]->v4(7000)) +
+      "  - {name: other, address: \"240.64.0.11:80\", endpoints: [{address: \"240.1.1.1:80\", wieght: 3}]}\n");
   ASSERT_TRUE(eventually(seconds(3), [&] { return agent_->ctl({"status"}).code == 3; }))
       << agent_->ctl({"status"}).text;
   const Json config = agent_->json({"status"})["config"];
