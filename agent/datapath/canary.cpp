@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/sched.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -10,13 +11,16 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <sstream>
 
 namespace mesh::datapath {
@@ -100,14 +104,49 @@ std::string check_udp(const SocketAddress& vip, std::string_view token) {
   return {};
 }
 
-/// Moves this process into the leaf, which is made if needed. Returns what went wrong, or an empty string.
-std::string join(const std::string& leaf) {
+/// Starts a copy of this process in the leaf. A process that is born there costs nothing; one that moves takes a lock
+/// that all forks of the host wait for, so that is only for kernels and sandboxes without clone3.
+pid_t fork_into(const Fd& leaf) {
+  clone_args arguments{};
+  arguments.flags = CLONE_INTO_CGROUP;
+  arguments.exit_signal = SIGCHLD;
+  arguments.cgroup = static_cast<std::uint64_t>(leaf.get());
+  const auto pid = static_cast<pid_t>(::syscall(SYS_clone3, &arguments, sizeof arguments));
+  if (pid >= 0 || (errno != ENOSYS && errno != EPERM && errno != EINVAL)) return pid;
+  const pid_t moved = ::fork();
+  if (moved != 0) return moved;
+  const Fd procs(::openat(leaf.get(), "cgroup.procs", O_WRONLY | O_CLOEXEC));
+  if (!procs.valid() || ::write(procs.get(), "0", 1) != 1) ::_exit(1);
+  return 0;
+}
+
+/// Runs `check` in a process inside the leaf, and leaves nothing behind: whoever stops what runs in that cgroup waits
+/// until it is empty, and must not wait for a canary.
+std::string in_leaf(const std::string& leaf, const std::function<std::string()>& check) {
   if (::mkdir(leaf.c_str(), 0755) != 0 && errno != EEXIST) return errno_text("mkdir " + leaf);
-  const std::string procs = leaf + "/cgroup.procs";
-  const Fd fd(::open(procs.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!fd.valid()) return errno_text("open " + procs);
-  if (::write(fd.get(), "0", 1) != 1) return errno_text("join " + leaf);
-  return {};
+  std::string answer;
+  {
+    const Fd folder(::open(leaf.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    std::array<int, 2> ends{};
+    if (!folder.valid() || ::pipe2(ends.data(), O_CLOEXEC) != 0) return errno_text("open " + leaf);
+    const Fd from_child(ends[0]);
+    Fd to_parent(ends[1]);
+    const pid_t pid = fork_into(folder);
+    if (pid < 0) return errno_text("start a process in " + leaf);
+    if (pid == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      const std::string text = check() + '\t';  // never empty: an empty answer is a process that died
+      ::_exit(::write(to_parent.get(), text.data(), text.size()) < 0 ? 1 : 0);
+    }
+    to_parent.reset();
+    std::array<char, kMessageMax> buffer;
+    for (ssize_t count = 0; (count = ::read(from_child.get(), buffer.data(), buffer.size())) > 0;) {
+      answer.append(buffer.data(), static_cast<std::size_t>(count));
+    }
+    ::waitpid(pid, nullptr, 0);
+  }
+  ::rmdir(leaf.c_str());
+  return answer.empty() ? "the process in " + leaf + " ended before its checks did" : answer;
 }
 
 /// Request: "LEAF\tVIP4 or -\tVIP6 or -\tTOKEN". Answer: "ERROR" then per kind "\tKIND\tDETAIL".
@@ -118,15 +157,16 @@ std::string serve_request(const std::string& request) {
   std::getline(fields, vip4, '\t');
   std::getline(fields, vip6, '\t');
   std::getline(fields, token, '\t');
-  std::string answer = join(leaf);
-  if (!answer.empty()) return answer;
-  for (std::size_t index = 0; index < kCanaryKinds; ++index) {
-    const auto kind = static_cast<CanaryKind>(index);
-    const auto vip = SocketAddress::parse(is_v4(kind) ? vip4 : vip6);
-    if (!vip) continue;  // this family is not checked
-    answer += fmt::format("\t{}\t{}", index, is_tcp(kind) ? check_tcp(*vip, token) : check_udp(*vip, token));
-  }
-  return answer;
+  return in_leaf(leaf, [&] {
+    std::string answer;
+    for (std::size_t index = 0; index < kCanaryKinds; ++index) {
+      const auto kind = static_cast<CanaryKind>(index);
+      const auto vip = SocketAddress::parse(is_v4(kind) ? vip4 : vip6);
+      if (!vip) continue;  // this family is not checked
+      answer += fmt::format("\t{}\t{}", index, is_tcp(kind) ? check_tcp(*vip, token) : check_udp(*vip, token));
+    }
+    return answer;
+  });
 }
 
 }  // namespace
