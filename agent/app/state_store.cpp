@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <utility>
 
 #include "base/fd.hpp"
+#include "base/log.hpp"
 #include "base/random.hpp"
 #include "discovery/json_reader.hpp"
 #include "discovery/service_keys.hpp"
@@ -185,7 +187,10 @@ void StateStore::run() {
     lock.unlock();
     const auto now = base::wall_now();
     const std::string content = encode_state(pending.agent, *pending.snapshot, now);
+    std::error_code ignored;  // the write says what is wrong
+    std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), ignored);
     const auto written = base::write_file_atomically(path_, content, kMode);
+    if (!written) base::log::error("last good state not saved", {{"path", path_}, {"err", written.error()}});
     lock.lock();
 
     if (written) {

@@ -75,8 +75,8 @@ void Agent::reconfigure(const std::string& body) {
 }
 
 void Agent::start() {
-  process_ =
-      Process::start(lab_.on(host_, spec_.name, spec_.name + ".log"), {spec_.program, "run", "--config", config_file_});
+  process_ = Process::start(lab_.on(host_, spec_.name, spec_.name + ".log"),
+                            {spec_.program, "run", "--config", config_file_, "--state-dir", state_folder()});
 }
 
 void Agent::start_healthy() {

@@ -97,13 +97,13 @@ std::vector<Lie> lies() {
        fmt::format("  limits: {{owners: {}}}\n", kOwners),
        hold_connections,
        std::regex("full"),
-       std::regex("mesh_.*(owner).* [1-9][0-9.e+]*"),
+       std::regex(fmt::format("mesh_map_entries\\{{map=\"owner\"\\}} {}", kOwners)),
        {}},
       {"a source went stale",
        "",
        [](Stage& stage) { ::unlink((stage.lab.folder() / "endpoints/cache.json").c_str()); },
        std::regex("stale|source"),
-       std::regex("mesh_source_(stale|state)\\{.*\\} 1"),
+       std::regex("mesh_source_state\\{.*state=\"stale\"\\} 1"),
        {}},
   };
 }
