@@ -158,6 +158,9 @@ base::Result<void> Agent::make_admin() {
   std::error_code ignored;
   std::filesystem::create_directories(settings.run_dir, ignored);
   admin_ = std::make_unique<AgentAdmin>(*this);
+  scrape_ = std::make_unique<Scrape>(
+      *loop_.loop, [this] { return gather_metrics(); },
+      [this](observe::MetricsInput& input) { return complete_metrics(input); });
   server_ = std::make_unique<AdminServer>(*loop_.loop, *admin_,
                                           AdminServerOptions{.socket = settings.socket,
                                                              .socket_group = settings.socket_group,
@@ -244,6 +247,8 @@ void Agent::on_tick(base::TimePoint now) {
   longest_step_ = std::max(longest_step_, step);
   scrape_longest_step_ = std::max(scrape_longest_step_, step);
   probe_stats_ = prober_->stats();
+  probes_longest_step_ = std::max(probes_longest_step_, probe_stats_.longest_step);
+  probes_lateness_max_ = std::max(probes_lateness_max_, probe_stats_.lateness_max);
   std::uint64_t probes = 0;
   for (const auto& type : probe_stats_.types) {
     for (const std::uint64_t results : type.results) probes += results;
@@ -370,49 +375,53 @@ api::ConfigState Agent::config_state() const {
           state.needs_restart};
 }
 
-base::Result<std::string> Agent::metrics_text() {
+/// What only the loop knows.
+observe::MetricsInput Agent::gather_metrics() {
   observe::MetricsInput input;
   input.version = version_view();
   input.status = admin_->status();
   input.probes = probe_stats_;
-  const auto reconciled = reconciler_->latest();
-  KernelView kernel(*datapath_);
-  kernel.refresh(reconciled->applies);
-  if (reconciled->routing) {
-    for (const auto& route : reconciled->routing->services) {
-      const model::Service& service = *route->service;
-      if (service.source == kCanarySource) continue;
-      observe::ServiceMetrics& metrics = input.services.emplace_back();
-      metrics.name = service.name;
-      metrics.port = service.frontend.address.port;
-      metrics.protocol = service.frontend.protocol;
-      metrics.counters = kernel.counters(kernel.service_id(service.frontend));
-      for (const model::Eligibility eligibility : route->eligibility) {
-        ++metrics.endpoints[static_cast<std::size_t>(eligibility)];
-        ++input.endpoints[static_cast<std::size_t>(eligibility)];
-      }
-      input.services_without_backend += route->routes.empty() ? 1 : 0;
-    }
-  }
-  const auto reasons = MESH_TRY(datapath::read_reasons(datapath_->maps()));
-  input.reasons.assign(reasons.begin(), reasons.end());
+  input.probes.longest_step = std::exchange(probes_longest_step_, {});
+  input.probes.lateness_max = std::exchange(probes_lateness_max_, {});
   const ConfigKeeper::State& config = config_->state();
   input.reloads_ok = config.reloads - config.failures;
   input.reloads_failed = config.failures;
   input.canary_failures = canary_failures_;
-  input.apply_duration = reconciled->apply_durations;
-  input.change_latency = reconciled->change_latencies;
   input.control_longest_step = std::exchange(scrape_longest_step_, {});
   input.log_lines_dropped = base::log::dropped();
   const AdminCounters& admin = server_->counters();
   input.admin = {admin.connections, admin.refused_connections, admin.requests, admin.errors,
                  admin.denied,      admin.malformed,           admin.timeouts};
-  input.process = observe::read_process_usage();
   input.max_series = config.running.metrics_max_series;
-  input.series_dropped_before = series_dropped_;
-  observe::MetricsPage page = observe::render_metrics(input);
-  series_dropped_ += page.series_dropped;
-  return std::move(page.text);
+  return input;
+}
+
+/// What grows with the number of services; on the scrape's thread.
+base::Result<void> Agent::complete_metrics(observe::MetricsInput& input) {
+  const auto reconciled = reconciler_->latest();
+  input.apply_duration = reconciled->apply_durations;
+  input.change_latency = reconciled->change_latencies;
+  const auto reasons = MESH_TRY(datapath::read_reasons(datapath_->maps()));
+  input.reasons.assign(reasons.begin(), reasons.end());
+  input.process = observe::read_process_usage();
+  if (!reconciled->routing) return {};
+  KernelView kernel(*datapath_);
+  kernel.refresh(reconciled->applies);
+  for (const auto& route : reconciled->routing->services) {
+    const model::Service& service = *route->service;
+    if (service.source == kCanarySource) continue;
+    observe::ServiceMetrics& metrics = input.services.emplace_back();
+    metrics.name = service.name;
+    metrics.port = service.frontend.address.port;
+    metrics.protocol = service.frontend.protocol;
+    metrics.counters = kernel.counters(kernel.service_id(service.frontend));
+    for (const model::Eligibility eligibility : route->eligibility) {
+      ++metrics.endpoints[static_cast<std::size_t>(eligibility)];
+      ++input.endpoints[static_cast<std::size_t>(eligibility)];
+    }
+    input.services_without_backend += route->routes.empty() ? 1 : 0;
+  }
+  return {};
 }
 
 }  // namespace mesh::app

@@ -18,6 +18,7 @@
 #include "app/housekeeper.hpp"
 #include "app/lifecycle.hpp"
 #include "app/reconciler.hpp"
+#include "app/scrape.hpp"
 #include "app/state_store.hpp"
 #include "app/used_services.hpp"
 #include "base/sd_notify.hpp"
@@ -65,7 +66,8 @@ class Agent {
   void detach(Reply<api::DetachView> reply);
   [[nodiscard]] api::ProbesView probes_view();
   [[nodiscard]] api::ConfigState config_state() const;
-  base::Result<std::string> metrics_text();
+  observe::MetricsInput gather_metrics();
+  base::Result<void> complete_metrics(observe::MetricsInput& input);
 
   StartConfig start_;
   Signals signals_;
@@ -84,6 +86,7 @@ class Agent {
   std::unique_ptr<health::Prober> prober_;
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<AgentAdmin> admin_;
+  std::unique_ptr<Scrape> scrape_;
   std::unique_ptr<AdminServer> server_;
   io::MemberTimer<Agent, &Agent::on_tick> tick_{*this};
 
@@ -92,7 +95,8 @@ class Agent {
   base::Duration longest_step_{};         ///< Ever.
   base::Duration scrape_longest_step_{};  ///< Since the last scrape.
   std::uint64_t canary_failures_ = 0;
-  std::uint64_t series_dropped_ = 0;
+  base::Duration probes_longest_step_{};  ///< Since the last scrape, as the next.
+  base::Duration probes_lateness_max_{};
   base::TimePoint watchdog_at_{};
   health::ProbeStats probe_stats_;   ///< Of the last tick.
   std::uint64_t probes_before_ = 0;  ///< Probes done until the tick before.

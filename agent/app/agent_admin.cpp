@@ -32,6 +32,17 @@ std::string when(base::WallTime time) { return time == base::WallTime{} ? std::s
 
 bool is_canary(const model::Service& service) { return service.source == kCanarySource; }
 
+/// A readiness check that fails for each condition of these names.
+void add_unless(const api::Status& status, api::ReadyView& view, const std::string& name,
+                std::initializer_list<std::string_view> conditions, const std::string& otherwise) {
+  for (const auto& condition : status.conditions) {
+    if (std::ranges::find(conditions, condition.name) == conditions.end()) continue;
+    view.checks.push_back({name, false, condition.message});
+    return;
+  }
+  view.checks.push_back({name, true, otherwise});
+}
+
 std::uint64_t resident_bytes() {
   const auto text = base::read_file("/proc/self/statm", 4096);
   unsigned long total = 0;
@@ -367,7 +378,7 @@ base::Result<api::LogView> AgentAdmin::set_log_level(const api::LogView& request
   return log_level();
 }
 
-void AgentAdmin::metrics(Reply<std::string> reply) { reply(agent_.metrics_text()); }
+void AgentAdmin::metrics(Reply<std::string> reply) { agent_.scrape_->request(std::move(reply)); }
 
 api::ReadyView AgentAdmin::ready() {
   const api::Status now = status();
@@ -380,10 +391,10 @@ api::ReadyView AgentAdmin::ready() {
   const bool known = std::ranges::any_of(
       now.sources, [](const auto& source) { return source.state == "synced" || source.state == "stale"; });
   add("sources", known, known ? "at least one source has answered" : "no source has answered yet");
-  // Whatever makes the agent degraded in a way that connects feel makes it unready.
-  for (const auto& condition : now.conditions) {
-    if (condition.severity == "degraded") add(condition.name, false, condition.message);
-  }
+  add_unless(now, view, "hooks", {"hook_not_attached", "hook_not_effective"}, "all hooks are effective");
+  add_unless(now, view, "canary", {"canary_failed", "canary_old"}, "the last canary connections were balanced");
+  add_unless(now, view, "apply", {"apply_failed", "map_full"}, "the kernel has what is wanted");
+  add_unless(now, view, "freshness", {"source_stale", "source_failed"}, "all sources are fresh");
   view.ready = std::ranges::all_of(view.checks, &api::ReadyCheck::ok);
   return view;
 }

@@ -37,9 +37,7 @@ struct AgentSettings {
   std::string socket_group = "meshd";            ///< May read; only root may change. Absent group: root only.
   std::string exempt_cgroup;  ///< The agent's own leaf; empty: "<own cgroup>/agent", or "/meshd.agent".
   std::string metrics_listen = "127.0.0.1:9464";  ///< HTTP for /metrics, /livez, /readyz. Empty: none.
-  std::string metrics_token_file;                 ///< Needed, or TLS, when metrics_listen is not loopback.
-  std::string metrics_tls_cert;
-  std::string metrics_tls_key;
+  std::string metrics_token_file;                 ///< Needed when metrics_listen is not loopback.
   std::uint32_t metrics_max_series = 20000;
   std::string loop = "auto";        ///< auto, io_uring, epoll
   std::string log_level = "info";   ///< debug, info, warn, error

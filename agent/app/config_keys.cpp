@@ -152,16 +152,11 @@ void decode_live_shards(Decoder& decoder, const Key& key, const Value& value, vo
 constexpr Key kMetricsKeys[] = {
     with_decode(key<&AgentSettings::metrics_listen>("listen",
                                                     "Address of HTTP for /metrics, /livez and /readyz; \"\" is none. "
-                                                    "Beyond loopback it needs token_file or TLS."),
+                                                    "Beyond loopback it needs token_file."),
                 decode_listen),
     with_decode(
         key<&AgentSettings::metrics_token_file>("token_file", "File with the bearer token that requests must have."),
         decode_optional_path<&AgentSettings::metrics_token_file>),
-    with_decode(
-        key<&AgentSettings::metrics_tls_cert>("tls_cert", "PEM file of the certificate chain; together with tls_key."),
-        decode_optional_path<&AgentSettings::metrics_tls_cert>),
-    with_decode(key<&AgentSettings::metrics_tls_key>("tls_key", "PEM file of the private key."),
-                decode_optional_path<&AgentSettings::metrics_tls_key>),
     key<&AgentSettings::metrics_max_series>(
         "max_series", "Series in one answer; what is beyond is dropped and counted.", {100, 10'000'000}),
 };
@@ -289,16 +284,12 @@ void finish_agent_settings(Decoder& decoder, const Value& value, AgentSettings& 
   const Value* const metrics = value.find("metrics");
   if (metrics == nullptr) return;
   decoder.under("metrics", [&] {
-    if (settings.metrics_tls_cert.empty() != settings.metrics_tls_key.empty()) {
-      decoder.error(*metrics, "tls_cert and tls_key belong together", "give both or none");
-    }
     const auto listen = base::SocketAddress::parse(settings.metrics_listen);
     if (!listen) return;
     const bool loopback =
         listen->ip.is_v4() ? listen->ip.bytes[12] == 127 : listen->ip == *base::IpAddress::parse("::1");
-    if (!loopback && settings.metrics_token_file.empty() && settings.metrics_tls_cert.empty()) {
-      decoder.error(*metrics, settings.metrics_listen + " can be reached from other machines",
-                    "add token_file, or tls_cert and tls_key");
+    if (!loopback && settings.metrics_token_file.empty()) {
+      decoder.error(*metrics, settings.metrics_listen + " can be reached from other machines", "add token_file");
     }
   });
 }
