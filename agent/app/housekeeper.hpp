@@ -33,7 +33,7 @@ class Housekeeper {
  public:
   struct Options {
     base::Duration interval = std::chrono::seconds(1);
-    base::Duration count_interval = std::chrono::seconds(5);  ///< Between counts of the hash maps.
+    base::Duration count_interval = std::chrono::seconds(3);  ///< Between counts of the hash maps.
   };
   /// Both run on the housekeeper's thread. `chore` is for what else has to be done slowly, once per interval.
   using Chore = std::function<void()>;
