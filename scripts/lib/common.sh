@@ -23,7 +23,9 @@ as_build_user() {
   else
     local home
     home=$(getent passwd "$build_user" | cut -d: -f6)
-    runuser -u "$build_user" -- env HOME="$home" "$@"
+    local cache=()
+    [ -d "$home" ] || cache=(CCACHE_DISABLE=1) # its cache would have no place
+    runuser -u "$build_user" -- env HOME="$home" "${cache[@]}" "$@"
   fi
 }
 

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/lab.hpp"
 
+#include <bpf/bpf.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -105,6 +112,31 @@ void ip_batch(const std::string& netns, const std::string& commands) {
   if (output.code != 0) throw std::runtime_error("ip in " + netns + ": " + output.errors + "for: " + commands);
 }
 
+/// Tries what a lab needs: containers and hardened hosts refuse one or the other even to root.
+std::string find_obstacle() {
+  if (::geteuid() != 0) return "needs root: network namespaces, cgroups and BPF";
+  if (!have_program("ip")) return "needs the program ip (package iproute2; scripts/setup installs it)";
+  const std::string cgroup_root = find_cgroup2();
+  if (cgroup_root.empty()) return "no cgroup2 mount in /proc/mounts";
+  const std::string cgroup = cgroup_root + "/" + std::string(kPrefix) + std::to_string(::getpid()) + "-try";
+  if (::mkdir(cgroup.c_str(), 0755) != 0)
+    return "can't make a cgroup below " + cgroup_root + ": " + std::strerror(errno);
+  ::rmdir(cgroup.c_str());
+  if (Process::start({}, [] { return ::unshare(CLONE_NEWNET) == 0 ? 0 : 1; }).wait(std::chrono::seconds(5)) != 0) {
+    return "this machine refuses new network namespaces";
+  }
+  constexpr std::array<bpf_insn, 2> kReturnOne{
+      bpf_insn{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 1},
+      bpf_insn{.code = BPF_JMP | BPF_EXIT}};
+  bpf_prog_load_opts options{};
+  options.sz = sizeof options;
+  options.expected_attach_type = BPF_CGROUP_INET4_CONNECT;
+  const base::Fd program(
+      ::bpf_prog_load(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, "try", "GPL", kReturnOne.data(), kReturnOne.size(), &options));
+  if (!program.valid()) return std::string("this machine refuses BPF programs: ") + std::strerror(errno);
+  return {};
+}
+
 }  // namespace
 
 void Host::black_hole(const Host& other) const {
@@ -116,10 +148,8 @@ void Host::mend(const Host& other) const {
 }
 
 std::string Lab::unavailable() {
-  if (::geteuid() != 0) return "needs root: network namespaces, cgroups and BPF";
-  if (!have_program("ip")) return "needs the program ip (package iproute2; scripts/setup installs it)";
-  if (find_cgroup2().empty()) return "no cgroup2 mount in /proc/mounts";
-  return {};
+  static const std::string reason = find_obstacle();
+  return reason;
 }
 
 Lab::Lab() : cgroup_root_(find_cgroup2()) {
