@@ -15,8 +15,7 @@ static __always_inline int mesh_peername(struct bpf_sock_addr *ctx, enum mesh_fa
   struct mesh_frontend_key peer __attribute__((aligned(8)));
   mesh_read_address(ctx, family, &peer);
   const __u64 cookie = mesh_owner_cookie(ctx->sk, ctx->protocol, bpf_get_socket_cookie(ctx));
-  if (mesh_owner_translate(cookie, &peer, move))
-    mesh_write_address(ctx, family, peer.addr, peer.port_be);
+  if (mesh_owner_translate(cookie, &peer, move)) mesh_write_address(ctx, family, peer.addr, peer.port_be);
   return MESH_ALLOW;
 }
 

@@ -111,10 +111,10 @@ void AdminConnection::respond(std::uint64_t request_number, AdminResponse answer
                           .body = std::move(answer.body)};
   if (!answer.allow.empty()) response.headers.emplace_back("Allow", std::move(answer.allow));
   if (answer.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
-  send(std::move(response), keep_alive_, head_);
+  send(response, keep_alive_, head_);
 }
 
-void AdminConnection::send(http::Response response, bool keep_alive, bool head) {
+void AdminConnection::send(const http::Response& response, bool keep_alive, bool head) {
   state_ = State::kSending;
   keep_alive_ = keep_alive;
   output_ = http::render(response, {.keep_alive = keep_alive, .head = head});

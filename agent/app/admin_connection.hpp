@@ -64,7 +64,7 @@ class AdminConnection : public std::enable_shared_from_this<AdminConnection> {
   void advance();
   void answer_request(const http::Request& request);
   void respond(std::uint64_t request_number, AdminResponse answer);
-  void send(http::Response response, bool keep_alive, bool head);
+  void send(const http::Response& response, bool keep_alive, bool head);
   void send_rest();
   void on_sent(std::int32_t result);
   void on_deadline(base::TimePoint now);

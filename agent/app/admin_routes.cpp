@@ -197,7 +197,7 @@ void with(auto request, Respond& respond, auto then) {
 }
 
 const std::vector<Route>& routes() {
-  static const std::vector<Route> table = {
+  static const std::vector<Route> kRoutes = {
       {"GET",
        "/livez",
        Access::kObserve,
@@ -325,7 +325,7 @@ const std::vector<Route>& routes() {
          call.backend.detach(reply_document<api::DetachView>(std::move(respond)));
        }},
   };
-  return table;
+  return kRoutes;
 }
 
 AdminResponse no_such_path(std::string_view path) {

@@ -16,7 +16,6 @@ using discovery::group_key;
 using discovery::Key;
 using discovery::key;
 using discovery::KeyType;
-using discovery::Secrets;
 using discovery::Table;
 using discovery::table_key;
 using discovery::Value;

@@ -62,25 +62,27 @@ using Result = std::expected<T, Error>;
 
 /// Unwraps a Result or returns its error from the enclosing function. A GNU statement expression, so it can stand
 /// inside an expression: `auto fd = MESH_TRY(open_file(path));`
-#define MESH_TRY(expression)                                                              \
-  ({                                                                                      \
-    auto mesh_try_result = (expression);                                                  \
-    if (!mesh_try_result) [[unlikely]] return std::unexpected(std::move(mesh_try_result).error()); \
-    std::move(mesh_try_result).value();                                                   \
+#define MESH_TRY(expression)                                      \
+  ({                                                              \
+    auto mesh_try_result = (expression);                          \
+    if (!mesh_try_result) [[unlikely]]                            \
+      return std::unexpected(std::move(mesh_try_result).error()); \
+    std::move(mesh_try_result).value();                           \
   })
 
 /// MESH_TRY for a Result<void>.
-#define MESH_CHECK(expression)                                                            \
-  do {                                                                                    \
-    auto mesh_try_result = (expression);                                                  \
-    if (!mesh_try_result) [[unlikely]] return std::unexpected(std::move(mesh_try_result).error()); \
+#define MESH_CHECK(expression)                                    \
+  do {                                                            \
+    auto mesh_try_result = (expression);                          \
+    if (!mesh_try_result) [[unlikely]]                            \
+      return std::unexpected(std::move(mesh_try_result).error()); \
   } while (false)
 
 /// A programming error ends the process, in every build type.
-#define MESH_ASSERT(condition)                                                                     \
-  do {                                                                                             \
-    if (!(condition)) [[unlikely]] {                                                               \
-      std::fprintf(stderr, "%s:%d: assertion failed: %s\n", __FILE__, __LINE__, #condition);       \
-      std::abort();                                                                                \
-    }                                                                                              \
+#define MESH_ASSERT(condition)                                                               \
+  do {                                                                                       \
+    if (!(condition)) [[unlikely]] {                                                         \
+      std::fprintf(stderr, "%s:%d: assertion failed: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                          \
+    }                                                                                        \
   } while (false)

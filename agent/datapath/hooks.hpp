@@ -54,7 +54,7 @@ struct ProgramInfo {
   std::string name;
   std::chrono::nanoseconds loaded_at{};  ///< Since boot (CLOCK_BOOTTIME).
   std::vector<std::uint32_t> map_ids;
-  std::uint64_t runs = 0;         ///< Counted only while kernel.bpf_stats_enabled is 1, as the next.
+  std::uint64_t runs = 0;  ///< Counted only while kernel.bpf_stats_enabled is 1, as the next.
   std::uint64_t run_time_ns = 0;
   std::uint64_t misses = 0;
   std::uint64_t instructions = 0;  ///< As the verifier walked them.

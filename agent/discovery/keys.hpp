@@ -143,9 +143,9 @@ struct MemberTraits<T C::*> {
   using Type = T;
 };
 template <typename T>
-inline constexpr bool is_duration = false;
+inline constexpr bool kIsDuration = false;
 template <typename Rep, typename Period>
-inline constexpr bool is_duration<std::chrono::duration<Rep, Period>> = true;
+inline constexpr bool kIsDuration<std::chrono::duration<Rep, Period>> = true;
 
 Value encode_duration(std::chrono::nanoseconds duration);
 Value encode_strings(const std::vector<std::string>& strings);
@@ -184,7 +184,7 @@ constexpr Key key(std::string_view name, std::string_view doc, Range range = {})
     key.encode = [](const Key&, const void* target, Secrets) {
       return Value::number(static_cast<const Object*>(target)->*Member);
     };
-  } else if constexpr (keys_detail::is_duration<Type>) {
+  } else if constexpr (keys_detail::kIsDuration<Type>) {
     key.type = KeyType::kDuration;
     key.unit = std::chrono::nanoseconds(Type{1}).count();
     key.decode = [](Decoder& decoder, const Key& self, const Value& value, void* target) {

@@ -48,10 +48,9 @@ std::string_view to_string(ProbeReason reason) {
 }
 
 const EndpointHealth* ServiceHealth::find(const base::SocketAddress& address) const {
-  const auto found = std::lower_bound(endpoints.begin(), endpoints.end(), address,
-                                      [](const EndpointHealth& health, const base::SocketAddress& key) {
-                                        return health.address < key;
-                                      });
+  const auto found = std::lower_bound(
+      endpoints.begin(), endpoints.end(), address,
+      [](const EndpointHealth& health, const base::SocketAddress& key) { return health.address < key; });
   return found != endpoints.end() && found->address == address ? &*found : nullptr;
 }
 

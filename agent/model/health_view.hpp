@@ -22,10 +22,21 @@ enum class Verdict : std::uint8_t {
 };
 
 enum class ProbeReason : std::uint8_t {
-  kNone, kOk, kRefused, kTimeout, kReset, kUnreachable, kTls, kStatus, kBody, kGrpc, kProtocol, kLocal,
+  kNone,
+  kOk,
+  kRefused,
+  kTimeout,
+  kReset,
+  kUnreachable,
+  kTls,
+  kStatus,
+  kBody,
+  kGrpc,
+  kProtocol,
+  kLocal,
 };
-std::string_view to_string(Verdict verdict);      // "up"
-std::string_view to_string(ProbeReason reason);   // "refused"; kLocal: this node's own trouble (no file descriptor)
+std::string_view to_string(Verdict verdict);     // "up"
+std::string_view to_string(ProbeReason reason);  // "refused"; kLocal: this node's own trouble (no file descriptor)
 
 struct EndpointHealth {
   base::SocketAddress address;

@@ -15,11 +15,11 @@ namespace mesh::model {
 /// Why an endpoint gets new connections or not. Order of precedence: draining, weight, probe.
 enum class Eligibility : std::uint8_t {
   kEligible,
-  kPanic,           ///< Down by its probe, but used because too few are up.
+  kPanic,  ///< Down by its probe, but used because too few are up.
   kDraining,
   kWeightZero,
   kProbeDown,
-  kAwaitingCheck,   ///< require_initial_check, and no success yet.
+  kAwaitingCheck,  ///< require_initial_check, and no success yet.
 };
 std::string_view to_string(Eligibility value);
 

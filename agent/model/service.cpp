@@ -18,10 +18,8 @@ constexpr std::array<Name<HashKey>, 4> kHashKeys = {{{HashKey::kNamespace, "name
                                                      {HashKey::kCgroup, "cgroup"},
                                                      {HashKey::kUid, "uid"},
                                                      {HashKey::kSourceAddress, "source_address"}}};
-constexpr std::array<Name<ProbeType>, 4> kProbeTypes = {{{ProbeType::kTcp, "tcp"},
-                                                         {ProbeType::kHttp, "http"},
-                                                         {ProbeType::kHttps, "https"},
-                                                         {ProbeType::kGrpc, "grpc"}}};
+constexpr std::array<Name<ProbeType>, 4> kProbeTypes = {
+    {{ProbeType::kTcp, "tcp"}, {ProbeType::kHttp, "http"}, {ProbeType::kHttps, "https"}, {ProbeType::kGrpc, "grpc"}}};
 constexpr std::array<Name<ProbeWhen>, 2> kProbeWhens = {{{ProbeWhen::kUsed, "used"}, {ProbeWhen::kAlways, "always"}}};
 
 template <typename E, std::size_t N>
@@ -47,9 +45,8 @@ std::string Frontend::to_string() const { return address.to_string() + "/" + std
 bool Service::same_as(const Service& other) const {
   const bool same_probe = probe == other.probe || (probe && other.probe && *probe == *other.probe);
   return same_probe && name == other.name && frontend == other.frontend && algorithm == other.algorithm &&
-         hash_key == other.hash_key && maglev_size == other.maglev_size &&
-         affinity_timeout == other.affinity_timeout && panic_threshold_percent == other.panic_threshold_percent &&
-         endpoints == other.endpoints;
+         hash_key == other.hash_key && maglev_size == other.maglev_size && affinity_timeout == other.affinity_timeout &&
+         panic_threshold_percent == other.panic_threshold_percent && endpoints == other.endpoints;
 }
 
 std::string_view to_string(Protocol value) { return name_of(kProtocols, value); }

@@ -27,7 +27,7 @@ enum class HashKey : std::uint8_t { kNamespace = 1, kCgroup = 2, kUid = 3, kSour
 
 enum class ProbeType : std::uint8_t { kTcp, kHttp, kHttps, kGrpc };
 enum class ProbeWhen : std::uint8_t {
-  kUsed,    ///< Only while this node sends connections to the service.
+  kUsed,  ///< Only while this node sends connections to the service.
   kAlways,
 };
 
@@ -38,25 +38,25 @@ struct ProbePolicy {
   std::chrono::milliseconds interval{5000};
   std::chrono::milliseconds timeout{1000};        ///< One deadline for the whole probe, connect to last byte.
   std::chrono::milliseconds fast_interval{1000};  ///< While an endpoint is between states.
-  unsigned rise = 2;                              ///< Successes in a row to come (back) up; at first sight one is enough.
-  unsigned fall = 3;                              ///< Failures in a row to go down.
-  unsigned jitter_percent = 10;                   ///< Of the interval; probes come that much early, never late.
-  bool require_initial_check = false;             ///< An endpoint gets no traffic before its first success.
-  std::uint16_t port = 0;                         ///< Probe this port instead of the endpoint's; 0: the endpoint's.
+  unsigned rise = 2;                   ///< Successes in a row to come (back) up; at first sight one is enough.
+  unsigned fall = 3;                   ///< Failures in a row to go down.
+  unsigned jitter_percent = 10;        ///< Of the interval; probes come that much early, never late.
+  bool require_initial_check = false;  ///< An endpoint gets no traffic before its first success.
+  std::uint16_t port = 0;              ///< Probe this port instead of the endpoint's; 0: the endpoint's.
   // http, https
   std::string method = "GET";
   std::string path = "/";
-  std::string host;                                            ///< Host header; empty: the endpoint's address.
-  std::vector<std::pair<std::string, std::string>> headers;    ///< Sent as given, in this order.
+  std::string host;                                          ///< Host header; empty: the endpoint's address.
+  std::vector<std::pair<std::string, std::string>> headers;  ///< Sent as given, in this order.
   std::vector<std::pair<std::uint16_t, std::uint16_t>> expect{{200, 399}};  ///< Accepted status ranges, inclusive.
-  std::string expect_body;                                     ///< Must occur in the first 16 KiB; empty: not looked at.
+  std::string expect_body;  ///< Must occur in the first 16 KiB; empty: not looked at.
   // https, grpc with tls
-  bool tls = false;               ///< gRPC over TLS; https implies it.
-  std::string sni;                ///< Server name, also the name that is verified; empty: `host` without its port.
-  std::string ca_file;            ///< PEM; empty: the system's trust store.
-  bool verify = true;             ///< Check chain, name and expiry.
+  bool tls = false;     ///< gRPC over TLS; https implies it.
+  std::string sni;      ///< Server name, also the name that is verified; empty: `host` without its port.
+  std::string ca_file;  ///< PEM; empty: the system's trust store.
+  bool verify = true;   ///< Check chain, name and expiry.
   // grpc
-  std::string grpc_service;       ///< Of grpc.health.v1.Health/Check.
+  std::string grpc_service;  ///< Of grpc.health.v1.Health/Check.
 
   bool operator==(const ProbePolicy&) const = default;
 };
@@ -79,17 +79,17 @@ struct Frontend {
 
 /// One frontend and its endpoints. A name may stand for several services (one per port and protocol).
 struct Service {
-  std::string name;                 ///< 1 to 253 of [a-z0-9.-/_], as people write it.
+  std::string name;  ///< 1 to 253 of [a-z0-9.-/_], as people write it.
   Frontend frontend;
   Algorithm algorithm = Algorithm::kWeightedRandom;
   HashKey hash_key = HashKey::kNamespace;
-  std::uint32_t maglev_size = 4093;                 ///< A prime.
-  std::chrono::seconds affinity_timeout{0};         ///< 0: no session affinity.
-  unsigned panic_threshold_percent = 50;            ///< 0: never panic.
-  std::shared_ptr<const ProbePolicy> probe;         ///< Null: not probed.
-  std::vector<Endpoint> endpoints;                  ///< Sorted by address, no address twice.
-  std::string source;                               ///< "file"; which source said so.
-  std::string origin;                               ///< Where in it: "meshd.yaml:6".
+  std::uint32_t maglev_size = 4093;          ///< A prime.
+  std::chrono::seconds affinity_timeout{0};  ///< 0: no session affinity.
+  unsigned panic_threshold_percent = 50;     ///< 0: never panic.
+  std::shared_ptr<const ProbePolicy> probe;  ///< Null: not probed.
+  std::vector<Endpoint> endpoints;           ///< Sorted by address, no address twice.
+  std::string source;                        ///< "file"; which source said so.
+  std::string origin;                        ///< Where in it: "meshd.yaml:6".
 
   /// Equal in all that matters to the datapath and to probes, wherever it was read from (probe compared by value).
   [[nodiscard]] bool same_as(const Service& other) const;
@@ -97,11 +97,11 @@ struct Service {
 
 using ServicePtr = std::shared_ptr<const Service>;
 
-std::string_view to_string(Protocol value);    // "tcp"
-std::string_view to_string(Algorithm value);   // "round_robin"
-std::string_view to_string(HashKey value);     // "namespace"
-std::string_view to_string(ProbeType value);   // "http"
-std::string_view to_string(ProbeWhen value);   // "used"
+std::string_view to_string(Protocol value);   // "tcp"
+std::string_view to_string(Algorithm value);  // "round_robin"
+std::string_view to_string(HashKey value);    // "namespace"
+std::string_view to_string(ProbeType value);  // "http"
+std::string_view to_string(ProbeWhen value);  // "used"
 std::optional<Protocol> protocol_from(std::string_view text);
 std::optional<Algorithm> algorithm_from(std::string_view text);
 std::optional<HashKey> hash_key_from(std::string_view text);

@@ -20,8 +20,9 @@ std::string_view to_string(SourceState state) {
 }
 
 const ServicePtr* Snapshot::find(const Frontend& frontend) const {
-  const auto found = std::lower_bound(services.begin(), services.end(), frontend,
-                                      [](const ServicePtr& service, const Frontend& key) { return service->frontend < key; });
+  const auto found =
+      std::lower_bound(services.begin(), services.end(), frontend,
+                       [](const ServicePtr& service, const Frontend& key) { return service->frontend < key; });
   return found != services.end() && (*found)->frontend == frontend ? &*found : nullptr;
 }
 

@@ -25,9 +25,9 @@ std::string_view to_string(SourceState state);
 struct SourceStatus {
   std::string name;  ///< "file"
   SourceState state = SourceState::kConnecting;
-  base::WallTime synced_at{};              ///< Of the answer in force; zero if there is none.
-  std::optional<base::Error> error;        ///< The last one, while it stands.
-  std::uint64_t updates = 0;               ///< Whole updates taken over.
+  base::WallTime synced_at{};        ///< Of the answer in force; zero if there is none.
+  std::optional<base::Error> error;  ///< The last one, while it stands.
+  std::uint64_t updates = 0;         ///< Whole updates taken over.
   std::uint64_t errors = 0;
   std::size_t services = 0;
   std::size_t endpoints = 0;

@@ -34,9 +34,9 @@
 #endif
 
 /* Limits of the format itself. Map sizes are configuration; see agent/datapath/tables.hpp. */
-#define MESH_RANGE_EMPTY 1u          /* the shared range with count 0: "no usable backend", refuse */
-#define MESH_UDP_PEERS 32u           /* services one unconnected UDP socket remembers a backend for */
-#define MESH_LIVE_SHARDS_MAX 8u      /* shards of service_live, to keep CPUs off one cache line */
+#define MESH_RANGE_EMPTY 1u                /* the shared range with count 0: "no usable backend", refuse */
+#define MESH_UDP_PEERS 32u                 /* services one unconnected UDP socket remembers a backend for */
+#define MESH_LIVE_SHARDS_MAX 8u            /* shards of service_live, to keep CPUs off one cache line */
 #define MESH_FOREVER 0xffffffffffffffffull /* in pass_until_ns */
 
 /* Values are stable: they are in pinned maps. */
@@ -117,7 +117,7 @@ struct mesh_service_live { /* index: service_id * shards + (cpu & (shards - 1)) 
   __u64 datagrams;         /* unconnected UDP sends sent to a backend */
   __u64 refused;           /* refused for whatever reason; the reason is in `reasons` */
   __u64 refused_no_backend;
-  __u64 passed;      /* let through because the service is paused */
+  __u64 passed; /* let through because the service is paused */
   __u64 affinity_hits;
   __u64 reserved;
 };

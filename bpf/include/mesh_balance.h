@@ -71,10 +71,10 @@ static __always_inline struct mesh_service_live *mesh_live_of(__u32 service_id) 
   return bpf_map_lookup_elem(&service_live, &index);
 }
 
-#define MESH_COUNT_SERVICE(service_id, field)                       \
-  do {                                                              \
+#define MESH_COUNT_SERVICE(service_id, field)                        \
+  do {                                                               \
     struct mesh_service_live *live_entry = mesh_live_of(service_id); \
-    if (live_entry) __sync_fetch_and_add(&live_entry->field, 1);    \
+    if (live_entry) __sync_fetch_and_add(&live_entry->field, 1);     \
   } while (0)
 
 static __always_inline int mesh_same_frontend(const struct mesh_frontend_key *a, const struct mesh_frontend_key *b) {
@@ -146,8 +146,8 @@ static __always_inline int mesh_take_affinity(const struct mesh_affinity *entry,
   return mesh_take_remembered(service_id, (__u32)backend, backend >> 32, choice);
 }
 
-static __always_inline void mesh_remember_affinity(const struct mesh_affinity_key *key, __u32 service_id,
-                                                   __u64 now_ns, __u32 timeout_s, struct mesh_choice *choice) {
+static __always_inline void mesh_remember_affinity(const struct mesh_affinity_key *key, __u32 service_id, __u64 now_ns,
+                                                   __u32 timeout_s, struct mesh_choice *choice) {
   const struct mesh_affinity fresh = {.last_used_ns = now_ns,
                                       .backend = (__u64)choice->backend_generation << 32 | choice->backend_id};
   struct mesh_affinity *entry = bpf_map_lookup_elem(&affinity, key);

@@ -13,9 +13,9 @@ struct mesh_config {
   __u32 magic; /* MESH_LAYOUT_*: filled at compile time */
   __u16 layout_major;
   __u16 layout_minor;
-  __u32 live_shard_mask; /* shards of service_live - 1 */
-  __u8 has_retval;       /* bpf_set_retval and bpf_get_retval: Linux 5.18. Without: refusals are EPERM */
-  __u8 has_mptcp;        /* bpf_skc_to_mptcp_sock: Linux 5.19. Without: MPTCP sockets get no owner record */
+  __u32 live_shard_mask;   /* shards of service_live - 1 */
+  __u8 has_retval;         /* bpf_set_retval and bpf_get_retval: Linux 5.18. Without: refusals are EPERM */
+  __u8 has_mptcp;          /* bpf_skc_to_mptcp_sock: Linux 5.19. Without: MPTCP sockets get no owner record */
   __u8 has_kernel_context; /* bpf_cast_to_kern_ctx: Linux 6.2. Without: closing any socket costs a cookie */
   __u8 reserved;
 };

@@ -22,13 +22,13 @@
 #define MESH_MAP extern
 #endif
 
-#define MESH_ARRAY(name, value_type)        \
-  MESH_MAP struct {                         \
-    __uint(type, BPF_MAP_TYPE_ARRAY);       \
-    __uint(map_flags, BPF_F_MMAPABLE);      \
-    __uint(max_entries, 1);                 \
-    __type(key, __u32);                     \
-    __type(value, value_type);              \
+#define MESH_ARRAY(name, value_type)   \
+  MESH_MAP struct {                    \
+    __uint(type, BPF_MAP_TYPE_ARRAY);  \
+    __uint(map_flags, BPF_F_MMAPABLE); \
+    __uint(max_entries, 1);            \
+    __type(key, __u32);                \
+    __type(value, value_type);         \
   } name SEC(".maps")
 
 #define MESH_HASH(name, key_type, value_type) \

@@ -7,28 +7,28 @@
 #ifndef MESH_REASONS_H
 #define MESH_REASONS_H
 
-#define MESH_REASONS(X)                                                                                          \
-  X(NONE, "none", "nothing to report")                                                                           \
-  X(NO_BACKEND, "no_backend", "the service has no usable backend; refused")                                      \
-  X(STATE_ZERO, "state_zero", "the service has no table yet or its table entry is zeroed; refused")              \
-  X(STALE_SLOT, "stale_slot", "a slot named another service's backend twice in a row; refused")                  \
-  X(BAD_RANGE, "bad_range", "a table entry is outside the maps; refused")                                        \
-  X(FOREIGN_FRONTEND, "foreign_frontend", "a recycled frontend entry was recognised; treated as no service")     \
-  X(PAUSED, "paused", "passed untouched: the mesh or the service is paused")                                     \
-  X(EXEMPT, "exempt", "passed untouched: the agent's own connection")                                            \
-  X(DENIED_EARLIER, "denied_earlier", "another program on the cgroup denied it before us; left alone")           \
-  X(OWNER_FULL, "owner_full", "no room for the socket's record; balanced, but getpeername() shows the backend")  \
-  X(AFFINITY_FULL, "affinity_full", "no room for a session affinity entry; balanced without it")                 \
+#define MESH_REASONS(X)                                                                                            \
+  X(NONE, "none", "nothing to report")                                                                             \
+  X(NO_BACKEND, "no_backend", "the service has no usable backend; refused")                                        \
+  X(STATE_ZERO, "state_zero", "the service has no table yet or its table entry is zeroed; refused")                \
+  X(STALE_SLOT, "stale_slot", "a slot named another service's backend twice in a row; refused")                    \
+  X(BAD_RANGE, "bad_range", "a table entry is outside the maps; refused")                                          \
+  X(FOREIGN_FRONTEND, "foreign_frontend", "a recycled frontend entry was recognised; treated as no service")       \
+  X(PAUSED, "paused", "passed untouched: the mesh or the service is paused")                                       \
+  X(EXEMPT, "exempt", "passed untouched: the agent's own connection")                                              \
+  X(DENIED_EARLIER, "denied_earlier", "another program on the cgroup denied it before us; left alone")             \
+  X(OWNER_FULL, "owner_full", "no room for the socket's record; balanced, but getpeername() shows the backend")    \
+  X(AFFINITY_FULL, "affinity_full", "no room for a session affinity entry; balanced without it")                   \
   X(UDP_PEERS_FULL, "udp_peers_full", "an unconnected UDP socket forgot its oldest service to remember a new one") \
-  X(UDP_STORAGE, "udp_storage", "no socket storage for an unconnected UDP socket; replies are not translated")   \
-  X(REWRITE_FAILED, "rewrite_failed", "the kernel refused the address rewrite; refused")                         \
+  X(UDP_STORAGE, "udp_storage", "no socket storage for an unconnected UDP socket; replies are not translated")     \
+  X(REWRITE_FAILED, "rewrite_failed", "the kernel refused the address rewrite; refused")                           \
   X(RETRIED, "retried", "a slot was read while its table was being replaced; looked up again")
 
 enum mesh_reason {
 #define MESH_REASON_ENUM(name, label, text) MESH_REASON_##name,
   MESH_REASONS(MESH_REASON_ENUM)
 #undef MESH_REASON_ENUM
-  MESH_REASON_COUNT
+      MESH_REASON_COUNT
 };
 
 #define MESH_REASONS_MAX 64 /* size of the map: room to grow without a new layout */

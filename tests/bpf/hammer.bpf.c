@@ -13,6 +13,7 @@
   } while (0)
 
 #include "hammer.h"
+
 #include "mesh_balance.h"
 
 /* A reader in a hook holds off the reuse of what it reads; a syscall program must say so. */
@@ -26,10 +27,10 @@ struct {
   __type(value, struct hammer_naive);
 } naive SEC(".maps");
 
-static __u64 no_client_key(void *context, __u8 hash_key) { return bpf_get_prandom_u32(); }
+static __u64 no_client_key(void* context, __u8 hash_key) { return bpf_get_prandom_u32(); }
 
 /* Every byte of a backend's IPv4 address in this test is the mark of its service. */
-static void judge(struct hammer *hammer, const __u8 *address) {
+static void judge(struct hammer* hammer, const __u8* address) {
   hammer->picks++;
   if (address[12] != address[13] || address[13] != address[14] || address[14] != address[15])
     hammer->torn++;
@@ -37,10 +38,10 @@ static void judge(struct hammer *hammer, const __u8 *address) {
     hammer->foreign++;
 }
 
-static long read_once(__u32 turn, struct hammer *hammer) {
+static long read_once(__u32 turn, struct hammer* hammer) {
   struct mesh_frontend_key key __attribute__((aligned(8))) = hammer->frontend;
   struct mesh_choice choice = {};
-  struct mesh_service *service;
+  struct mesh_service* service;
   bpf_rcu_read_lock();
   const __u32 service_id = mesh_service_of(&key, &service);
   const int reason = service_id ? mesh_choose(0, no_client_key, service_id, 0, &choice) : MESH_REASON_FOREIGN_FRONTEND;
@@ -52,11 +53,11 @@ static long read_once(__u32 turn, struct hammer *hammer) {
   return 0;
 }
 
-static long read_naive_once(__u32 turn, struct hammer *hammer) {
+static long read_naive_once(__u32 turn, struct hammer* hammer) {
   struct mesh_frontend_key key __attribute__((aligned(8))) = hammer->frontend;
   __u8 address[16] = {};
   bpf_rcu_read_lock();
-  const struct hammer_naive *record = bpf_map_lookup_elem(&naive, &key);
+  const struct hammer_naive* record = bpf_map_lookup_elem(&naive, &key);
   if (record) {
     address[12] = MESH_READ_ONCE(record->address[0]);
     address[13] = MESH_READ_ONCE(record->address[1]);
@@ -73,7 +74,7 @@ static long read_naive_once(__u32 turn, struct hammer *hammer) {
 }
 
 SEC("syscall")
-int hammer_mesh(struct hammer *context) {
+int hammer_mesh(struct hammer* context) {
   struct hammer hammer = *context;
   bpf_loop(hammer.turns, read_once, &hammer, 0);
   *context = hammer;
@@ -81,7 +82,7 @@ int hammer_mesh(struct hammer *context) {
 }
 
 SEC("syscall")
-int hammer_hash(struct hammer *context) {
+int hammer_hash(struct hammer* context) {
   struct hammer hammer = *context;
   bpf_loop(hammer.turns, read_naive_once, &hammer, 0);
   *context = hammer;

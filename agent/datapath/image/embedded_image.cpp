@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once per image: MESH_SKELETON is the generated header, MESH_IMAGE the function that returns it.
 #include "datapath/image.hpp"
-
-#include "mesh_config.h" // the skeleton has a member of this type
+#include "mesh_config.h"  // the skeleton has a member of this type
 
 #include MESH_SKELETON
 
