@@ -206,7 +206,8 @@ base::Result<void> Agent::run() {
   on_tick(loop_.loop->now());
   base::log::info("meshd started", {{"version", kVersion}, {"cgroups", datapath_->cgroups().size()}});
   loop_.loop->run();
-  base::log::info("meshd stopped; the kernel keeps balancing", {{"detached", detached_}});
+  base::log::info(detached_ ? "meshd stopped; everything is out of the kernel"
+                            : "meshd stopped; the kernel keeps balancing");
   return {};
 }
 
@@ -255,7 +256,9 @@ void Agent::on_tick(base::TimePoint now) {
   }
   probes_per_second_ = static_cast<double>(probes - probes_before_);
   probes_before_ = probes;
-  if (!ready_told_ && admin_->ready().ready) {
+  // For the service manager a first table in the kernel is enough: a cgroup that does not exist yet must not keep the
+  // unit from starting. /readyz asks for more.
+  if (!ready_told_ && reconciler_->latest()->kernel_generation > 0) {
     ready_told_ = true;
     notifier_.ready("serving");
   }

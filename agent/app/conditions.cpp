@@ -2,6 +2,8 @@
 // When is the agent degraded? The list, from the worst down.
 #include <fmt/format.h>
 
+#include <map>
+
 #include "app/views.hpp"
 
 namespace mesh::app {
@@ -28,26 +30,70 @@ class Conditions {
   std::vector<api::Condition> notices_;
 };
 
-void look_at_hooks(const api::Status& status, Conditions& found) {
+/// What one attached cgroup's hooks and canary connections have in common, so that one cause is one condition.
+struct CgroupFindings {
+  std::vector<std::string> unattached, ineffective, failed, old;
+  std::size_t hooks = 0;
+  std::string attach_detail, effective_detail, canary_detail;
+};
+
+void add_note(std::vector<std::string>& names, std::string& detail, const std::string& name, const std::string& why) {
+  names.push_back(name);
+  if (detail.empty()) detail = why;
+}
+
+std::map<std::string, CgroupFindings> findings_by_cgroup(const api::Status& status) {
+  std::map<std::string, CgroupFindings> by_cgroup;
   for (const auto& hook : status.hooks) {
+    CgroupFindings& cgroup = by_cgroup[hook.cgroup];
+    ++cgroup.hooks;
     if (!hook.attached) {
-      found.degraded(
-          "hook_not_attached", fmt::format("{} is not attached to {}: {}", hook.hook, hook.cgroup, hook.detail),
-          "start what runs in that cgroup, or correct agent.cgroups; the agent attaches as soon as it exists");
-    } else if (hook.effective.has_value() && !*hook.effective) {
-      found.degraded("hook_not_effective",
-                     fmt::format("{} on {} does not run: {}", hook.hook, hook.cgroup, hook.detail),
-                     "`meshctl check` lists who else is on this hook");
+      add_note(cgroup.unattached, cgroup.attach_detail, hook.hook, hook.detail);
+    } else if (!hook.effective.value_or(true)) {
+      add_note(cgroup.ineffective, cgroup.effective_detail, hook.hook, hook.detail);
     }
   }
   for (const auto& canary : status.canary) {
+    CgroupFindings& cgroup = by_cgroup[canary.cgroup];
     if (canary.result == "failed") {
-      found.degraded("canary_failed", fmt::format("canary {} in {}: {}", canary.path, canary.cgroup, canary.detail),
-                     "connects from this cgroup are not balanced; `meshctl check` looks for the cause");
+      add_note(cgroup.failed, cgroup.canary_detail, canary.path, canary.detail);
     } else if (status.mode == "active" && canary.checked_ago_s.value_or(0) > kCanaryOldAfterS) {
+      cgroup.old.push_back(canary.path);
+    }
+  }
+  return by_cgroup;
+}
+
+void look_at_hooks(const api::Status& status, Conditions& found) {
+  for (const auto& [name, cgroup] : findings_by_cgroup(status)) {
+    const bool nothing_attached = !cgroup.unattached.empty() && cgroup.unattached.size() == cgroup.hooks;
+    if (nothing_attached) {
+      found.degraded(
+          "hook_not_attached", fmt::format("nothing is attached to {}: {}", name, cgroup.attach_detail),
+          "start what runs in that cgroup, or correct agent.cgroups; the agent attaches as soon as it exists");
+      continue;  // its canary can only fail
+    }
+    if (!cgroup.unattached.empty()) {
+      found.degraded(
+          "hook_not_attached",
+          fmt::format("{} not attached to {}: {}", fmt::join(cgroup.unattached, ", "), name, cgroup.attach_detail),
+          "somebody removed the links; the agent attaches again within a second, or its log says why not");
+    }
+    if (!cgroup.ineffective.empty()) {
+      found.degraded("hook_not_effective",
+                     fmt::format("{} on {} not run by the kernel: {}", fmt::join(cgroup.ineffective, ", "), name,
+                                 cgroup.effective_detail),
+                     "`meshctl check` lists who else is on these hooks");
+    }
+    if (!cgroup.failed.empty()) {
+      found.degraded("canary_failed",
+                     fmt::format("canary {} in {}: {}", fmt::join(cgroup.failed, ", "), name, cgroup.canary_detail),
+                     "connects from this cgroup are not balanced; `meshctl check` looks for the cause");
+    }
+    if (!cgroup.old.empty()) {
       found.degraded("canary_old",
-                     fmt::format("canary {} in {} was last heard of {:.0f}s ago", canary.path, canary.cgroup,
-                                 *canary.checked_ago_s),
+                     fmt::format("canary {} in {} has not been heard of for more than {} s",
+                                 fmt::join(cgroup.old, ", "), name, kCanaryOldAfterS),
                      "the log says why it does not run");
     }
   }

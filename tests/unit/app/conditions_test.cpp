@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include "app/views.hpp"
+
+namespace mesh::app {
+namespace {
+
+api::Status good_status() {
+  api::Status status;
+  status.mode = "active";
+  for (const char* hook : {"connect4", "connect6"}) {
+    status.hooks.push_back({.cgroup = "/shop", .hook = hook, .program_id = 7, .attached = true, .effective = true});
+  }
+  for (const char* path : {"tcp4", "udp4"}) {
+    status.canary.push_back({.cgroup = "/shop", .path = path, .result = "ok", .checked_ago_s = 0.5});
+  }
+  status.maps.push_back({.name = "slots", .used = 10, .size = 100});
+  status.apply.generation_desired = status.apply.generation_kernel = 3;
+  status.sources.push_back({.name = "file", .state = "synced"});
+  return status;
+}
+
+std::vector<std::string> names(const api::Status& status) {
+  std::vector<std::string> names;
+  for (const auto& condition : conditions_of(status)) names.push_back(condition.severity + " " + condition.name);
+  return names;
+}
+
+using Names = std::vector<std::string>;
+
+TEST(Conditions, a_good_status_has_none) { EXPECT_EQ(names(good_status()), Names{}); }
+
+TEST(Conditions, a_cgroup_that_is_not_there_is_one_condition) {
+  api::Status status = good_status();
+  for (auto& hook : status.hooks) {
+    hook.attached = false;
+    hook.detail = "No such file or directory";
+  }
+  for (auto& canary : status.canary) canary.result = "failed";
+  EXPECT_EQ(names(status), Names{"degraded hook_not_attached"});
+}
+
+TEST(Conditions, a_failed_canary_degrades_although_all_hooks_look_right) {
+  api::Status status = good_status();
+  status.canary.back().result = "failed";
+  EXPECT_EQ(names(status), Names{"degraded canary_failed"});
+}
+
+TEST(Conditions, a_canary_that_went_silent_degrades_unless_the_mesh_is_paused) {
+  api::Status status = good_status();
+  status.canary.back().checked_ago_s = 60;
+  EXPECT_EQ(names(status), Names{"degraded canary_old"});
+  status.mode = "pass_through";
+  EXPECT_EQ(names(status), Names{"degraded paused"});
+}
+
+TEST(Conditions, a_full_table_degrades_and_a_nearly_full_one_is_a_notice) {
+  api::Status status = good_status();
+  status.maps.front().used = 85;
+  EXPECT_EQ(names(status), Names{"notice map_high"});
+  status.maps.front().used = 100;
+  EXPECT_EQ(names(status), Names{"degraded map_full"});
+}
+
+TEST(Conditions, what_could_not_be_applied_or_is_not_fresh_degrades) {
+  api::Status status = good_status();
+  status.apply.error = "slots: 12 needed, 10 free";
+  status.sources.front().state = "stale";
+  status.config.last_reload_ok = false;
+  EXPECT_EQ(names(status), (Names{"degraded apply_failed", "degraded config_invalid", "degraded source_stale"}));
+  for (const auto& condition : conditions_of(status)) EXPECT_FALSE(condition.message.empty());
+}
+
+}  // namespace
+}  // namespace mesh::app
