@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -77,11 +78,16 @@ Result<base::SocketAddress> parse_listen(const std::string& text) {
   return base::SocketAddress::parse(text);
 }
 
-/// Whether somebody answers at a unix socket's path.
+/// Whether somebody answers at a unix socket's path. A process that was killed may be gone while its ring still holds
+/// the listener for some milliseconds: that is nobody.
 bool somebody_listens(const sockaddr_un& address) {
   const base::Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const int result = ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
-  return result == 0 || errno == EAGAIN;
+  if (result != 0) return errno == EAGAIN;
+  ucred listener{};
+  socklen_t size = sizeof(listener);
+  if (::getsockopt(probe.get(), SOL_SOCKET, SO_PEERCRED, &listener, &size) != 0 || listener.pid <= 0) return true;
+  return ::kill(listener.pid, 0) == 0 || errno != ESRCH;
 }
 
 }  // namespace
