@@ -350,11 +350,15 @@ api::ProbesView Agent::probes_view() {
     for (const auto& route : reconciled->routing->services) {
       view.services_in_panic += route->panic ? 1 : 0;
       if (!route->service->probe) continue;
-      for (const auto& endpoint : route->service->endpoints) {
-        const auto* health = route->health ? route->health->find(endpoint.address) : nullptr;
-        const model::Verdict verdict = health ? health->verdict : model::Verdict::kUnknown;
-        ++(verdict == model::Verdict::kUp ? view.up : verdict == model::Verdict::kDown ? view.down : view.unknown);
+      std::size_t known = 0;
+      if (route->health) {
+        for (const auto& endpoint : route->health->endpoints) {
+          if (endpoint.verdict == model::Verdict::kUnknown) continue;
+          ++known;
+          ++(endpoint.verdict == model::Verdict::kUp ? view.up : view.down);
+        }
       }
+      view.unknown += route->service->endpoints.size() - std::min(known, route->service->endpoints.size());
     }
   }
   view.endpoints = probe_stats_.targets;
