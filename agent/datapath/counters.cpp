@@ -4,10 +4,12 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <string>
+#include <vector>
 
 namespace mesh::datapath {
 namespace {
@@ -73,7 +75,12 @@ ServiceCounts read_service_counts(const MapSet& maps, std::uint32_t service_id) 
 }
 
 std::uint64_t read_backend_opened(const MapSet& maps, std::uint32_t backend_id) {
-  return maps.read<mesh_backend_live>(Table::kBackendLive, backend_id).opened;
+  std::vector<std::byte> value(
+      std::max(sizeof(mesh_backend_live), std::size_t{maps.shape(Table::kBackendLive).value_size}));
+  if (::bpf_map_lookup_elem(maps.fd(Table::kBackendLive), &backend_id, value.data()) != 0) return 0;
+  mesh_backend_live live{};
+  std::memcpy(&live, value.data(), sizeof(live));
+  return live.opened;
 }
 
 base::Result<std::vector<MapUse>> read_map_use(const MapSet& maps) {

@@ -30,7 +30,7 @@ struct ServiceCounts {
 };
 /// Summed over the shards; no system call.
 ServiceCounts read_service_counts(const MapSet& maps, std::uint32_t service_id);
-/// How often the backend was chosen; no system call.
+/// How often the backend was chosen; one system call.
 std::uint64_t read_backend_opened(const MapSet& maps, std::uint32_t backend_id);
 
 struct MapUse {

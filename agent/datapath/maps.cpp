@@ -31,7 +31,8 @@ constexpr std::array<TableFacts, kTableCount> kFacts{{
     {"slots", true, "agent.limits.slots"},
     {"backends", true, "agent.limits.backends"},
     {"service_live", true, "agent.limits.services"},
-    {"backend_live", true, "agent.limits.backends"},
+    // Read one element at a time and rarely: mapped, its 64 bytes per backend would count as the agent's memory.
+    {"backend_live", false, "agent.limits.backends"},
     {"owner", false, "agent.limits.owners"},
     {"affinity", false, "agent.limits.affinities"},
     {"udp_peers", false, ""},

@@ -44,6 +44,23 @@ void copy_array(const MapSet& from, const MapSet& to, Table table) {
   for (std::uint32_t i = 0; i < count; ++i) std::memcpy(to.element(table, i), from.element(table, i), common);
 }
 
+/// Counters of an array that is not mapped; untouched elements stay untouched.
+base::Result<void> copy_counters(const MapSet& from, const MapSet& to, Table table) {
+  const std::size_t size = from.shape(table).value_size;
+  const std::vector<std::byte> nothing(size);
+  std::vector<std::byte> value(std::max<std::size_t>(size, to.shape(table).value_size));
+  int errnum = 0;
+  MESH_CHECK(scan_hash(from.fd(table), from.shape(table), [&](const std::byte* key, const std::byte* old) {
+    std::uint32_t index = 0;
+    std::memcpy(&index, key, sizeof(index));
+    if (index >= to.shape(table).max_entries || std::memcmp(old, nothing.data(), size) == 0) return;
+    std::memcpy(value.data(), old, size);
+    if (::bpf_map_update_elem(to.fd(table), &index, value.data(), BPF_ANY) != 0) errnum = errno;
+  }));
+  if (errnum != 0) return base::fail_errno(errnum, "copy map " + std::string(to_string(table)));
+  return {};
+}
+
 /// Shards are added up: the new set may have another number of them. The cursor is in the first.
 void copy_service_live(const MapSet& from, const MapSet& to) {
   const TableSizes old_sizes = from.sizes();
@@ -127,6 +144,8 @@ base::Result<void> copy_tables(const MapSet& from, const MapSet& to) {
       copy_service_live(from, to);
     } else if (table == Table::kReasons) {
       MESH_CHECK(copy_reasons(from, to));
+    } else if (table == Table::kBackendLive) {
+      MESH_CHECK(copy_counters(from, to, table));
     } else if (is_mapped_array(table)) {
       copy_array(from, to, table);
     } else {

@@ -15,7 +15,7 @@
  *   ranges         ARRAY     range_id -> mesh_range        immutable while a state may still name it
  *   slots          ARRAY     arena of mesh_slot
  *   backends       ARRAY     backend_id -> mesh_backend
- * Counters: service_live, backend_live (mmapable arrays), reasons (per CPU).
+ * Counters: service_live (mapped by the agent), backend_live (read by element), reasons (per CPU).
  * Per socket: owner (HASH by socket cookie), udp_peers and mptcp_owner (socket storage). Per client: affinity (HASH).
  *
  * Layout compatibility: structs only grow at their end, and then MESH_LAYOUT_MINOR grows. A loader moves the contents

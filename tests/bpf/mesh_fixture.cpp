@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "datapath/counters.hpp"
+
 namespace mesh::test {
 namespace {
 
@@ -248,7 +250,7 @@ mesh_service_live MeshTest::live(std::uint32_t service_id) const {
 }
 
 std::uint64_t MeshTest::opened(std::uint32_t backend_id) const {
-  return mesh_->maps().read<mesh_backend_live>(datapath::Table::kBackendLive, backend_id).opened;
+  return datapath::read_backend_opened(mesh_->maps(), backend_id);
 }
 
 std::uint64_t MeshTest::owners() const {
