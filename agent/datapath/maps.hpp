@@ -113,8 +113,8 @@ class MapSet {
   std::array<Entry, kTableCount> entries_;
 };
 
-/// Visits the elements of a hash map, or of an array that is not mapped, by batches. Elements that come or go meanwhile may or may not be seen. `visit`
-/// gets key and value in the map's sizes.
+/// Visits the elements of a hash map, or of an array that is not mapped, by batches. Elements that come or go meanwhile
+/// may or may not be seen. `visit` gets key and value in the map's sizes.
 base::Result<void> scan_hash(int fd, const MapShape& shape,
                              const std::function<void(const std::byte* key, const std::byte* value)>& visit);
 
