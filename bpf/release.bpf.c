@@ -6,7 +6,7 @@
  * Call path: inet_release() and inet6_release() -> cgroup; sockets of the kernel itself don't pass it.
  * Minimum kernel: 5.12, as connect.
  * Agent dead: goes on; nothing leaks.
- * Counted: nothing.
+ * Counted: owner_left.
  * The pass-through switch is not asked, on purpose: nothing an application sees changes here, and while it is on,
  * the records of sockets that close would stay behind.
  */
@@ -37,7 +37,8 @@ static __always_inline int mesh_never_connected(struct bpf_sock *ctx) {
 SEC("cgroup/sock_release")
 int mesh_release(struct bpf_sock *ctx) {
   if (mesh_never_connected(ctx)) return MESH_ALLOW;
-  mesh_owner_forget(mesh_owner_cookie(ctx, ctx->protocol, bpf_get_socket_cookie(ctx)));
+  const __u64 cookie = mesh_owner_cookie(ctx, ctx->protocol, bpf_get_socket_cookie(ctx));
+  mesh_owner_delete(&owner, &cookie);
   return MESH_ALLOW;
 }
 
@@ -50,9 +51,9 @@ SEC("cgroup/sock_release")
 int mesh_mv_release(struct bpf_sock *ctx) {
   if (mesh_never_connected(ctx)) return MESH_ALLOW;
   const __u64 cookie = mesh_owner_cookie(ctx, ctx->protocol, bpf_get_socket_cookie(ctx));
-  bpf_map_delete_elem(&owner_prev_a, &cookie);
-  bpf_map_delete_elem(&owner_prev_b, &cookie);
-  bpf_map_delete_elem(&owner, &cookie);
+  mesh_owner_delete(&owner_prev_a, &cookie);
+  mesh_owner_delete(&owner_prev_b, &cookie);
+  mesh_owner_delete(&owner, &cookie);
   return MESH_ALLOW;
 }
 

@@ -20,6 +20,8 @@
  */
 enum mesh_move { MESH_SETTLED, MESH_MOVING };
 
+#define MESH_ENOENT 2
+
 /*
  * An MPTCP connection connects by a subflow, which has a cookie of its own, and is named and closed by the socket the
  * application has. That one's storage leads to the record.
@@ -43,9 +45,19 @@ static __always_inline void mesh_owner_put(const struct mesh_owner *record) {
   mesh_count(MESH_REASON_OWNER_FULL);
 }
 
+/*
+ * Deletes a record; that there is none is well. A bucket's lock may give up under contention (since 6.15 it has a
+ * deadline): once more, then it is counted, because what stays behind is a record of no socket.
+ */
+static __always_inline void mesh_owner_delete(void *records, const __u64 *cookie) {
+  long error = bpf_map_delete_elem(records, cookie);
+  if (error && error != -MESH_ENOENT) error = bpf_map_delete_elem(records, cookie);
+  if (error && error != -MESH_ENOENT) mesh_count(MESH_REASON_OWNER_LEFT);
+}
+
 /* The socket goes elsewhere now: a record of an earlier connect() would lie. */
 static __always_inline void mesh_owner_forget(__u64 cookie) {
-  if (bpf_map_lookup_elem(&owner, &cookie)) bpf_map_delete_elem(&owner, &cookie);
+  if (bpf_map_lookup_elem(&owner, &cookie)) mesh_owner_delete(&owner, &cookie);
 }
 
 static __always_inline int mesh_owner_apply(const struct mesh_owner *record, __u64 cookie,

@@ -312,7 +312,7 @@ TEST_F(LifecycleTest, killed_at_any_step_the_next_start_recovers) {
     }
   }
   expect_all_well(clients);
-  EXPECT_EQ(owners(), 1U);
+  EXPECT_EQ(owners(), 1U) << owner_texts() << "owner_left " << reason(MESH_REASON_OWNER_LEFT);
   EXPECT_GE(kills, 50U);
 }
 

@@ -259,4 +259,19 @@ std::uint64_t MeshTest::owners() const {
       .value();
 }
 
+std::string MeshTest::owner_texts() const {
+  std::string text;
+  const auto now = base::steady_now().time_since_epoch();
+  const auto scanned = datapath::scan_hash(
+      mesh_->maps().fd(datapath::Table::kOwner), mesh_->maps().shape(datapath::Table::kOwner),
+      [&](const std::byte*, const std::byte* value) {
+        mesh_owner owner{};
+        std::memcpy(&owner, value, sizeof(owner));
+        text += "cookie " + std::to_string(owner.cookie) + " service " + std::to_string(owner.service_id) +
+                " protocol " + std::to_string(owner.proto) + " age " +
+                base::format_age(now - base::Duration(static_cast<std::int64_t>(owner.start_ns))) + "\n";
+      });
+  return scanned ? text : scanned.error().to_string();
+}
+
 }  // namespace mesh::test

@@ -95,7 +95,8 @@ class MeshTest : public ::testing::Test {
   std::uint64_t reason(std::uint32_t which) const;
   mesh_service_live live(std::uint32_t service_id) const;
   std::uint64_t opened(std::uint32_t backend_id) const;
-  std::uint64_t owners() const;  ///< Records in the owner map.
+  std::uint64_t owners() const;     ///< Records in the owner map.
+  std::string owner_texts() const;  ///< One line each.
 
   std::unique_ptr<Sandbox> sandbox_;
   std::unique_ptr<datapath::Datapath> mesh_;

@@ -98,6 +98,7 @@ class ProberTest : public testing::TestWithParam<io::LoopKind> {
 
   /// Probes 127.0.0.1:port under `policy`, as the only service.
   void probe(std::uint16_t port, ProbePolicy policy) {
+    port_ = port;
     auto service = std::make_shared<model::Service>();
     service->name = "s";
     service->frontend = frontend_;
@@ -116,7 +117,8 @@ class ProberTest : public testing::TestWithParam<io::LoopKind> {
       const auto found = view_.find(frontend_);
       if (found == view_.end() || found->second == nullptr) return false;
       last = found->second->endpoints.at(0);
-      return condition(last);
+      // A batch about the service before may still arrive after its successor was set.
+      return last.address.port == port_ && condition(last);
     });
     return last;
   }
@@ -133,6 +135,7 @@ class ProberTest : public testing::TestWithParam<io::LoopKind> {
   std::mutex mutex_;
   std::condition_variable changed_;
   model::HealthView view_;
+  std::uint16_t port_ = 0;  ///< Of the service under probe.
   std::unique_ptr<Prober> prober_;
 };
 

@@ -84,7 +84,8 @@ TEST_F(SurvivalTest, after_a_reboot_a_broken_config_starts_from_the_last_good_st
   ASSERT_EQ(backend(), "ENETUNREACH");
   agent_->reconfigure("services: [{nmae: broken}]\n");
   agent_->start();
-  ASSERT_TRUE(eventually(seconds(10), [&] { return backend() == "web1" || backend() == "web2"; })) << agent_->log();
+  // One connect per look: two would take turns with two servers and might never meet.
+  ASSERT_TRUE(eventually(seconds(10), [&] { return backend().starts_with("web"); })) << agent_->log();
   ASSERT_TRUE(eventually(seconds(5), [&] { return agent_->ctl({"status"}).code == 3; }));
   const Json status = agent_->json({"status"});
   EXPECT_TRUE(status["config"]["from_state"].get<bool>()) << status.dump(1);
