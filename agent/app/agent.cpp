@@ -206,6 +206,10 @@ base::Result<void> Agent::run() {
   on_tick(loop_.loop->now());
   base::log::info("meshd started", {{"version", kVersion}, {"cgroups", datapath_->cgroups().size()}});
   loop_.loop->run();
+  if (detached_) {
+    canary_.reset();  // its process is in our cgroup, which is to go too
+    datapath::leave_own_cgroup(own_cgroup_);
+  }
   base::log::info(detached_ ? "meshd stopped; everything is out of the kernel"
                             : "meshd stopped; the kernel keeps balancing");
   return {};
@@ -326,7 +330,8 @@ void Agent::detach(Reply<api::DetachView> reply) {
   prober_->stop();
   housekeeper_->stop();
   reconciler_->stop();
-  canary_.reset();
+  // Not destroyed: its operations are in flight on this loop, which still runs until the answer is sent.
+  if (canary_) canary_->watch({});
   api::DetachView view;
   for (const auto& hook : datapath_->hooks()) {
     if (hook.attached) view.removed.push_back(hook.cgroup + " " + std::string(hook.hook));
@@ -339,7 +344,6 @@ void Agent::detach(Reply<api::DetachView> reply) {
   } else {
     reply(std::unexpected(detached.error()));
   }
-  datapath::leave_own_cgroup(own_cgroup_);
   stop();
 }
 
