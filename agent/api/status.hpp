@@ -62,6 +62,19 @@ struct CanaryView {
   }
 };
 
+/// Whether applications are where the hooks of an attached cgroup are.
+struct CgroupView {
+  std::string cgroup;
+  std::optional<bool>
+      populated;  ///< a process lives in it or below; the agent and its canary don't count; null: unknown
+  std::string since;
+  static void fields(auto& self, auto& visit) {
+    visit("cgroup", self.cgroup);
+    visit("populated", self.populated);
+    visit("since", self.since);
+  }
+};
+
 /// One kernel table; `used` is counted, not estimated.
 struct MapFill {
   std::string name;
@@ -201,6 +214,7 @@ struct Status {
   std::uint64_t endpoints = 0;
   std::vector<HookView> hooks;
   std::vector<CanaryView> canary;
+  std::vector<CgroupView> cgroups;
   std::vector<MapFill> maps;
   ApplyView apply;
   std::vector<SourceView> sources;
@@ -223,6 +237,7 @@ struct Status {
     visit("endpoints", self.endpoints);
     visit("hooks", self.hooks);
     visit("canary", self.canary);
+    visit("cgroups", self.cgroups);
     visit("maps", self.maps);
     visit("apply", self.apply);
     visit("sources", self.sources);

@@ -146,7 +146,7 @@ base::Result<void> Agent::make_workers() {
                                                                .version = std::string(kVersion)});
   prober_->restore(health);
   housekeeper_ = std::make_unique<Housekeeper>(
-      Housekeeper::Options{}, *datapath_, [this] { keep_house(); },
+      Housekeeper::Options{.own_cgroup = own_cgroup_.folder}, *datapath_, [this] { keep_house(); },
       [this](HousekeptPtr housekept) {
         loop_.loop->post([this, housekept = std::move(housekept)]() mutable { on_looked(std::move(housekept)); });
       });

@@ -120,6 +120,9 @@ void AgentAdmin::add_hooks(api::Status& status) {
     view.effective = hook.effective;
     view.detail = hook.error;
   }
+  for (const auto& use : agent_.housekept_->cgroups) {
+    status.cgroups.push_back({use.cgroup, use.populated, when(use.since)});
+  }
 }
 
 void AgentAdmin::add_canary(api::Status& status) {
@@ -395,6 +398,9 @@ api::ReadyView AgentAdmin::ready() {
   add_unless(now, view, "canary", {"canary_failed", "canary_old"}, "the last canary connections were balanced");
   add_unless(now, view, "apply", {"apply_failed", "map_full"}, "the kernel has what is wanted");
   add_unless(now, view, "freshness", {"source_stale", "source_failed"}, "all sources are fresh");
+  // Said, not failed: a service may be started after its mesh.
+  const auto empty = std::ranges::find(now.conditions, "cgroup_empty", &api::Condition::name);
+  add("applications", true, empty == now.conditions.end() ? "in all attached cgroups" : empty->message);
   view.ready = std::ranges::all_of(view.checks, &api::ReadyCheck::ok);
   return view;
 }

@@ -15,6 +15,7 @@
 #include "datapath/canary.hpp"
 #include "datapath/grace.hpp"
 #include "datapath/loader.hpp"
+#include "datapath/occupancy.hpp"
 #include "datapath/own_cgroup.hpp"
 #include "datapath/requirements.hpp"
 #include "datapath/writer.hpp"
@@ -78,10 +79,14 @@ void check_neighbours(const AgentSettings& settings, const std::string& cgroup_r
             "name the cgroups to serve, such as [/system.slice/shop.service]; [/] is the whole host");
     return;
   }
+  const std::string own = settings.exempt_cgroup.empty() ? "" : cgroup_root + settings.exempt_cgroup;
   for (const std::string& cgroup : settings.cgroups) {
     if (const auto id = datapath::cgroup_id(cgroup_root + cgroup); !id) {
       out.add("neighbours", cgroup, "warn", "this cgroup is not there (yet)",
               "start what runs in it; the agent attaches as soon as it exists");
+    } else if (!datapath::runs_anything(cgroup_root + cgroup, own).value_or(true)) {
+      out.add("neighbours", cgroup, "warn", "this cgroup is there and nothing runs in it",
+              "start what runs there, or correct agent.cgroups: the line 0:: of /proc/PID/cgroup is where it is");
     }
   }
   const auto others = datapath::other_programs(settings.bpffs + "/links", cgroup_root, settings.cgroups);

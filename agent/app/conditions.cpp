@@ -99,6 +99,16 @@ void look_at_hooks(const api::Status& status, Conditions& found) {
   }
 }
 
+void look_at_cgroups(const api::Status& status, Conditions& found) {
+  for (const auto& use : status.cgroups) {
+    if (use.populated.value_or(true)) continue;
+    found.notice("cgroup_empty",
+                 fmt::format("nothing runs in {} since {}: its hooks are in place and no application uses them",
+                             use.cgroup, use.since),
+                 "start what runs there, or correct agent.cgroups: the line 0:: of /proc/PID/cgroup is where it is");
+  }
+}
+
 void look_at_tables(const api::Status& status, Conditions& found) {
   if (!status.apply.error.empty()) {
     found.degraded("apply_failed", "the last change is not in the kernel: " + status.apply.error,
@@ -160,6 +170,7 @@ std::vector<api::Condition> conditions_of(const api::Status& status) {
                    "`meshctl resume` ends it");
   }
   look_at_hooks(status, found);
+  look_at_cgroups(status, found);
   look_at_tables(status, found);
   look_at_inputs(status, found);
   if (status.probes.services_in_panic > 0) {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/housekeeper.hpp"
 
+#include <algorithm>
+
 #include "base/log.hpp"
+#include "datapath/occupancy.hpp"
 
 namespace mesh::app {
 namespace {
@@ -18,7 +21,7 @@ std::uint64_t count(const datapath::MapSet& maps, datapath::Table table, std::ui
 }  // namespace
 
 Housekeeper::Housekeeper(Options options, datapath::Datapath& datapath, Chore chore, Looked looked)
-    : options_(options), datapath_(datapath), chore_(std::move(chore)), looked_(std::move(looked)) {}
+    : options_(std::move(options)), datapath_(datapath), chore_(std::move(chore)), looked_(std::move(looked)) {}
 
 Housekeeper::~Housekeeper() { stop(); }
 
@@ -56,6 +59,7 @@ void Housekeeper::look() {
     if (*attached > 0) kLog.info("hooks attached", {{"links", *attached}});
   }
   state_.hooks = datapath_.hooks();
+  look_at_cgroups(base::wall_now());
   const base::TimePoint now = base::steady_now();
   if (now >= count_at_) {
     count_at_ = now + options_.count_interval;
@@ -67,6 +71,19 @@ void Housekeeper::look() {
   }
   state_.looked_at = base::wall_now();
   looked_(std::make_shared<const Housekept>(state_));
+}
+
+void Housekeeper::look_at_cgroups(base::WallTime now) {
+  for (const std::string& cgroup : datapath_.cgroups()) {
+    auto use = std::ranges::find(state_.cgroups, cgroup, &CgroupUse::cgroup);
+    if (use == state_.cgroups.end())
+      use = state_.cgroups.insert(use, {.cgroup = cgroup, .populated = {}, .since = now});
+    const auto populated = datapath::runs_anything(datapath_.cgroup_root() + cgroup, options_.own_cgroup);
+    if (populated == use->populated) continue;
+    use->populated = populated;
+    use->since = now;
+    if (populated == false) kLog.info("nothing runs in an attached cgroup", {{"cgroup", cgroup}});
+  }
 }
 
 }  // namespace mesh::app

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The slow look at the kernel, on a thread of its own: attaches what is not attached, asks which programs are
-// effective, counts what the hash maps hold, forgets sessions that are over, and writes the last good state to disk.
-// What it saw is published as one immutable value with the time of the look.
+// effective and whether anything runs where they are, counts what the hash maps hold, forgets sessions that are over,
+// and writes the last good state to disk. What it saw is published as one immutable value with the time of the look.
 #pragma once
 
 #include <condition_variable>
@@ -18,9 +18,17 @@
 
 namespace mesh::app {
 
+/// Whether anything runs in an attached cgroup.
+struct CgroupUse {
+  std::string cgroup;
+  std::optional<bool> populated;  ///< Nothing: the cgroup is not there.
+  base::WallTime since{};         ///< First seen so.
+};
+
 struct Housekept {
   base::WallTime looked_at{};
   std::vector<datapath::HookStatus> hooks;
+  std::vector<CgroupUse> cgroups;
   std::uint64_t frontends = 0;  ///< Counted elements of the hash maps.
   std::uint64_t owners = 0;
   std::uint64_t affinities = 0;
@@ -32,6 +40,7 @@ using HousekeptPtr = std::shared_ptr<const Housekept>;
 class Housekeeper {
  public:
   struct Options {
+    std::string own_cgroup;  ///< The agent's own leaf as a folder: no application.
     base::Duration interval = std::chrono::seconds(1);
     base::Duration count_interval = std::chrono::seconds(3);  ///< Between counts of the hash maps.
   };
@@ -47,6 +56,7 @@ class Housekeeper {
  private:
   void run();
   void look();
+  void look_at_cgroups(base::WallTime now);
 
   const Options options_;
   datapath::Datapath& datapath_;

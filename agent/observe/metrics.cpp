@@ -193,6 +193,12 @@ void Page::collect_datapath() const {
   }
   keep(std::move(canary));
   keep(std::move(age));
+  Family populated("mesh_cgroup_populated", "1 if anything runs in an attached cgroup: 0 is hooks that nobody uses.",
+                   MetricType::Gauge);
+  for (const auto& use : status.cgroups) {
+    if (use.populated) populated.add({{"cgroup", use.cgroup}}, *use.populated ? 1 : 0);
+  }
+  keep(std::move(populated));
   counter("mesh_canary_failures_total", "Canary connects that were not balanced.", input_.canary_failures);
 
   Family used("mesh_map_entries", "Entries in use of a kernel table, counted.", MetricType::Gauge);

@@ -57,6 +57,9 @@ struct Lie {
   std::regex metric;     ///< A whole line of /metrics.
   /// Where the agent may repair instead of reporting: what holds once it did.
   std::function<bool(Stage&)> repaired;
+  /// Makes true what the act then makes a lie. May be empty.
+  std::function<void(Stage&)> prepare;
+  bool notice = false;  ///< To be said, without failing readiness and the exit code.
 };
 
 bool balanced(Stage& stage) {
@@ -87,33 +90,34 @@ std::vector<Lie> lies() {
          stage.lab.cgroup("apps");
        },
        std::regex("hook|canary|cgroup"), std::regex("mesh_(hook_effective|canary_ok)\\{.*\\} 0"), balanced},
-      {"another program denies what ours has balanced",
-       "",
+      {.name = "all hooks are effective and nothing runs there",
+       .act = [](Stage& stage) { stage.extras.clear(); },
+       .condition = std::regex("cgroup_empty"),
+       .metric = std::regex("mesh_cgroup_populated\\{.*\\} 0"),
+       .prepare =
+           [](Stage& stage) {
+             stage.extras.push_back(Process::start(stage.lab.on(stage.node, "apps"), {"sleep", "60"}));
+             if (!eventually(std::chrono::seconds(3),
+                             [&] { return stage.agent->json({"status"})["conditions"].empty(); }))
+               throw std::runtime_error("the cgroup of a process counts as empty");
+           },
+       .notice = true},
+      {"another program denies what ours has balanced", "",
        [](Stage& stage) { stage.denial = std::make_unique<DenyAll>(stage.lab.cgroup("apps"), "connect4"); },
-       std::regex("hook|canary"),
-       std::regex("mesh_(hook_effective|canary_ok)\\{.*\\} 0"),
-       {}},
-      {"a table is full while its fill looks low",
-       fmt::format("  limits: {{owners: {}}}\n", kOwners),
-       hold_connections,
-       std::regex("full"),
-       std::regex(fmt::format("mesh_map_entries\\{{map=\"owner\"\\}} {}", kOwners)),
-       {}},
-      {"a source went stale",
-       "",
-       [](Stage& stage) { ::unlink((stage.lab.folder() / "endpoints/cache.json").c_str()); },
-       std::regex("stale|source"),
-       std::regex("mesh_source_state\\{.*state=\"stale\"\\} 1"),
-       {}},
+       std::regex("hook|canary"), std::regex("mesh_(hook_effective|canary_ok)\\{.*\\} 0")},
+      {"a table is full while its fill looks low", fmt::format("  limits: {{owners: {}}}\n", kOwners), hold_connections,
+       std::regex("full"), std::regex(fmt::format("mesh_map_entries\\{{map=\"owner\"\\}} {}", kOwners))},
+      {"a source went stale", "", [](Stage& stage) { ::unlink((stage.lab.folder() / "endpoints/cache.json").c_str()); },
+       std::regex("stale|source"), std::regex("mesh_source_state\\{.*state=\"stale\"\\} 1")},
   };
 }
 
 /// The first condition of the status document that the pattern names: "name: message".
-std::optional<std::string> matching_condition(const Json& status, const std::regex& pattern) {
-  if (status.value("state", "") == "healthy") return std::nullopt;
+std::optional<std::string> matching_condition(const Json& status, const Lie& lie) {
+  if ((status.value("state", "") == "healthy") != lie.notice) return std::nullopt;
   for (const Json& condition : status.at("conditions")) {
     const std::string name = condition.at("name");
-    if (std::regex_search(name, pattern)) return name + ": " + condition.at("message").get<std::string>();
+    if (std::regex_search(name, lie.condition)) return name + ": " + condition.at("message").get<std::string>();
   }
   return std::nullopt;
 }
@@ -141,20 +145,24 @@ void run_truth_trial(const std::function<void(const TruthFinding&)>& report) {
     Stage stage(lie.agent_yaml);
     using Witness = std::pair<std::string, std::function<std::optional<std::string>()>>;
     Agent& agent = *stage.agent;
-    std::vector<Witness> witnesses{
-        {"status", [&] { return matching_condition(agent.json({"status"}), lie.condition); }},
-        {"exit code",
-         [&]() -> std::optional<std::string> {
-           const int code = agent.ctl({"status"}).code;
-           return code == kDegraded ? std::optional(fmt::format("meshctl status exits with {}", code)) : std::nullopt;
-         }},
-        {"readiness",
-         [&]() -> std::optional<std::string> {
-           const std::string answer = agent.http("/readyz?verbose");
-           return answer.starts_with("503") ? std::optional("503 " + first_line_with(answer, "\"ok\":false"))
-                                            : std::nullopt;
-         }},
-        {"metric", [&] { return matching_line(agent.http("/metrics"), lie.metric); }}};
+    std::vector<Witness> witnesses{{"status", [&] { return matching_condition(agent.json({"status"}), lie); }},
+                                   {"readiness",
+                                    [&]() -> std::optional<std::string> {
+                                      const std::string answer = agent.http("/readyz?verbose");
+                                      const std::string line =
+                                          first_line_with(answer, lie.notice ? "nothing runs in" : "[-] ");
+                                      if (line.empty() || answer.starts_with("200") != lie.notice) return std::nullopt;
+                                      return answer.substr(0, 4) + line;
+                                    }},
+                                   {"metric", [&] { return matching_line(agent.http("/metrics"), lie.metric); }}};
+    if (!lie.notice) {
+      witnesses.push_back({"exit code", [&]() -> std::optional<std::string> {
+                             const int code = agent.ctl({"status"}).code;
+                             if (code != kDegraded) return std::nullopt;
+                             return fmt::format("meshctl status exits with {}", code);
+                           }});
+    }
+    if (lie.prepare) lie.prepare(stage);
     for (const auto& [name, look] : witnesses) {
       if (const auto early = look()) report({lie.name, name, false, 0, "showed before the act: " + *early});
     }

@@ -94,6 +94,26 @@ TEST_F(OperatorTest, a_command_run_as_a_cgroup_is_balanced) {
   EXPECT_EQ(output.text, "web1\n");
 }
 
+TEST_F(OperatorTest, a_cgroup_where_nothing_runs_is_noted_until_something_does) {
+  add_servers(1);
+  start_agent(
+      {.body = fmt::format("services:\n  - {{name: web, address: \"{}\", endpoints: {}}}\n", kVip, endpoints(7000))});
+  const auto status_says = [&](bool empty) {
+    return eventually(seconds(5), [&] {
+      return (agent_->ctl({"status"}).text.find("cgroup_empty: nothing runs in " + lab_->cgroup_path("apps")) !=
+              std::string::npos) == empty;
+    });
+  };
+  EXPECT_TRUE(status_says(true));
+  EXPECT_EQ(agent_->ctl({"status"}).code, 0) << "a mesh may be there before its service";
+  EXPECT_TRUE(agent_->http("/readyz").starts_with("200"));
+  const auto check = [&] { return agent_->meshd({"check", "--config", agent_->config_file()}).text; };
+  EXPECT_NE(check().find("nothing runs in it"), std::string::npos) << check();
+  const Process application = Process::start(app(), {"sleep", "60"});
+  EXPECT_TRUE(status_says(false));
+  EXPECT_EQ(check().find("nothing runs in it"), std::string::npos) << check();
+}
+
 TEST_F(OperatorTest, known_lies_show_within_five_seconds) {
   run_truth_trial([](const TruthFinding& finding) {
     EXPECT_TRUE(finding.shown) << finding.lie << ": " << finding.witness << " " << finding.detail;

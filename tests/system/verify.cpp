@@ -65,7 +65,7 @@ int run_verify(int argc, char** argv) {
   restart_command->add_option("--kills", options.kills, "how many times")->capture_default_str();
   restart_command->add_option("--seed", options.seed, "repeats a run's decisions (not the kernel's timing)");
   restart_command->add_option("--program", options.programs, "builds of meshd that take turns; default: this one");
-  app.add_subcommand("truth", "three known lies, each of which must show within five seconds");
+  app.add_subcommand("truth", "known lies, each of which must show within five seconds");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -41,6 +41,14 @@ TEST(Conditions, a_cgroup_that_is_not_there_is_one_condition) {
   EXPECT_EQ(names(status), Names{"degraded hook_not_attached"});
 }
 
+TEST(Conditions, a_cgroup_where_nothing_runs_is_a_notice_that_names_it_and_since_when) {
+  api::Status status = good_status();
+  status.cgroups = {{"/shop", true, ""}, {"/shpo", false, "2026-01-02T03:04:05Z"}, {"/later", std::nullopt, ""}};
+  ASSERT_EQ(names(status), Names{"notice cgroup_empty"});
+  const std::string message = conditions_of(status).front().message;
+  EXPECT_NE(message.find("/shpo since 2026-01-02T03:04:05Z"), std::string::npos) << message;
+}
+
 TEST(Conditions, a_failed_canary_degrades_although_all_hooks_look_right) {
   api::Status status = good_status();
   status.canary.back().result = "failed";
