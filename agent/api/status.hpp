@@ -199,6 +199,20 @@ struct LoopView {
   }
 };
 
+/// The certificate that the metrics listener shows.
+struct CertificateView {
+  std::string file;  ///< Empty: no TLS, and then all else is empty too.
+  std::string expires_at;
+  std::optional<double> expires_in_s;  ///< Negative: it has expired.
+  std::string error;                   ///< Why the files as they are now are not in use.
+  static void fields(auto& self, auto& visit) {
+    visit("file", self.file);
+    visit("expires_at", self.expires_at);
+    visit("expires_in_s", self.expires_in_s);
+    visit("error", self.error);
+  }
+};
+
 struct Status {
   static constexpr std::string_view kKind = "Status";
   std::string state;  ///< "healthy", "degraded", "starting", "stopping"; "agent_down" when read from the pins
@@ -222,6 +236,7 @@ struct Status {
   ProbesView probes;
   ConfigState config;
   LoopView loop;
+  CertificateView metrics_certificate;
   std::uint64_t memory_resident_bytes = 0;
   static void fields(auto& self, auto& visit) {
     visit("state", self.state);
@@ -245,6 +260,7 @@ struct Status {
     visit("probes", self.probes);
     visit("config", self.config);
     visit("loop", self.loop);
+    visit("metrics_certificate", self.metrics_certificate);
     visit("memory_resident_bytes", self.memory_resident_bytes);
   }
 };

@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/admin_connection.hpp"
 
+#include <algorithm>
 #include <cerrno>
+
+#include "base/log.hpp"
 
 namespace mesh::app {
 namespace {
+
+using TlsState = tls::Session::State;
+
+constexpr base::log::Logger kLog{"admin"};
 
 /// Takes the same time wherever the first difference is.
 bool same_secret(std::string_view a, std::string_view b) {
@@ -24,7 +31,8 @@ AdminConnection::~AdminConnection() { MESH_ASSERT(fd_ < 0); }
 
 void AdminConnection::start() {
   ++context_.counters.connections;
-  context_.loop.arm(deadline_, context_.loop.now() + kAdminIdleDeadline);
+  if (context_.certificate != nullptr) tls_.emplace(context_.certificate->context());
+  context_.loop.arm(deadline_, context_.loop.now() + (tls_ ? kAdminHandshakeDeadline : kAdminIdleDeadline));
   receive();
 }
 
@@ -54,15 +62,36 @@ void AdminConnection::on_received(std::int32_t result) {
   if (state_ == State::kClosing) return finish_close();
   if (result == -EINTR || result == -EAGAIN) return receive();
   if (result <= 0) return close();
-  session_.feed(std::span(buffer_).first(static_cast<std::size_t>(result)));
-  if (idle_) {
-    idle_ = false;
-    context_.loop.arm(deadline_, context_.loop.now() + kAdminRequestDeadline);
-  }
+  const auto bytes = std::as_bytes(std::span(buffer_)).first(static_cast<std::size_t>(result));
+  if (tls_) return on_encrypted(bytes);
+  take(bytes);
   advance();
 }
 
+void AdminConnection::on_encrypted(std::span<const std::byte> bytes) {
+  const bool shaking_hands = tls_->state() == TlsState::kHandshake;
+  std::string plain;
+  const TlsState state = tls_->feed(bytes, plain);
+  if (state == TlsState::kFailed) {
+    ++context_.counters.tls;
+    kLog.warn("TLS connection refused", {{"err", tls_->error()}});
+  } else if (shaking_hands && state != TlsState::kHandshake) {
+    context_.loop.arm(deadline_, context_.loop.now() + kAdminIdleDeadline);
+  }
+  if (!plain.empty()) take(std::as_bytes(std::span(plain)));
+  if (!all_sent()) return send_rest();  // of the handshake, or an alert
+  advance();
+}
+
+/// What a client said, for the request that is under way.
+void AdminConnection::take(std::span<const std::byte> bytes) {
+  session_.feed(bytes);
+  if (!std::exchange(idle_, false)) return;
+  context_.loop.arm(deadline_, context_.loop.now() + kAdminRequestDeadline);
+}
+
 void AdminConnection::advance() {
+  if (tls_ && tls_->state() == TlsState::kFailed) return close();
   if (const auto request = session_.next()) return answer_request(*request);
   if (const auto status = session_.refusal()) {
     ++context_.counters.malformed;
@@ -71,6 +100,7 @@ void AdminConnection::advance() {
                               "a request is HTTP/1.1, its head at most 8 KiB and its body at most 64 KiB"};
     return send({.status = *status, .body = api::encode(view) + '\n'}, false, false);
   }
+  if (tls_ && tls_->state() == TlsState::kClosed) return close();
   receive();
 }
 
@@ -124,16 +154,33 @@ void AdminConnection::send(const http::Response& response, bool keep_alive, bool
 }
 
 void AdminConnection::send_rest() {
-  context_.loop.send(fd_, std::as_bytes(std::span(output_).subspan(sent_)), send_operation_);
+  auto bytes = std::as_bytes(std::span(output_).subspan(sent_));
+  if (tls_) {
+    if (tls_->output().empty()) {
+      const auto piece = bytes.first(std::min(bytes.size(), kAdminTlsPieceBytes));
+      tls_->write(piece);
+      sent_ += piece.size();
+    }
+    bytes = tls_->output();
+  }
+  context_.loop.send(fd_, bytes, send_operation_);
 }
+
+bool AdminConnection::all_sent() const { return sent_ == output_.size() && (!tls_ || tls_->output().empty()); }
 
 void AdminConnection::on_sent(std::int32_t result) {
   if (state_ == State::kClosing) return finish_close();
   if (result == -EINTR || result == -EAGAIN) return send_rest();
   if (result <= 0) return close();
-  sent_ += static_cast<std::size_t>(result);
-  if (sent_ < output_.size()) return send_rest();
+  if (tls_) {
+    tls_->sent(static_cast<std::size_t>(result));
+  } else {
+    sent_ += static_cast<std::size_t>(result);
+  }
+  if (!all_sent()) return send_rest();
+  if (state_ == State::kReceiving) return advance();  // that was TLS's own
   output_.clear();
+  sent_ = 0;
   output_.shrink_to_fit();  // a list may have been large, and the client may stay
   if (!keep_alive_) return close();
   idle_ = session_.idle();
@@ -142,7 +189,8 @@ void AdminConnection::on_sent(std::int32_t result) {
 }
 
 void AdminConnection::on_deadline(base::TimePoint) {
-  if (!(idle_ && state_ == State::kReceiving)) ++context_.counters.timeouts;
+  const bool shaking_hands = tls_ && tls_->state() == TlsState::kHandshake;
+  if (shaking_hands || !idle_ || state_ != State::kReceiving) ++context_.counters.timeouts;
   close();
 }
 

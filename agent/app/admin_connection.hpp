@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One client of the admin API: a state machine over the loop. It reads a request, answers it, and reads the next one;
-// every step has a deadline, so that a slow or silent client holds a place for a bounded time.
+// every step has a deadline, so that a slow or silent client holds a place for a bounded time. Over TLS the same bytes
+// go through a session between socket and HTTP; a long answer is encrypted piece by piece as the client takes it.
 #pragma once
 
 #include <array>
@@ -8,22 +9,27 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "app/admin_routes.hpp"
+#include "app/certificate_keeper.hpp"
 #include "base/clock.hpp"
 #include "http/h1_server.hpp"
 #include "io/loop.hpp"
+#include "tls/server.hpp"
 
 namespace mesh::app {
 
 inline constexpr std::uint32_t kAdminHeaderBytes = 8 * 1024;
 inline constexpr std::uint32_t kAdminBodyBytes = 64 * 1024;
 inline constexpr std::size_t kAdminReceiveBytes = 8 * 1024;
-inline constexpr auto kAdminRequestDeadline = std::chrono::seconds(10);  ///< first byte of a request to its last
-inline constexpr auto kAdminIdleDeadline = std::chrono::seconds(30);     ///< between requests
-inline constexpr auto kAdminAnswerDeadline = std::chrono::seconds(60);   ///< for the backend to answer
-inline constexpr auto kAdminSendDeadline = std::chrono::seconds(30);     ///< for the client to read an answer
+inline constexpr std::size_t kAdminTlsPieceBytes = 64 * 1024;             ///< of an answer, encrypted at a time
+inline constexpr auto kAdminHandshakeDeadline = std::chrono::seconds(5);  ///< a TLS handshake, from accept to its end
+inline constexpr auto kAdminRequestDeadline = std::chrono::seconds(10);   ///< first byte of a request to its last
+inline constexpr auto kAdminIdleDeadline = std::chrono::seconds(30);      ///< between requests
+inline constexpr auto kAdminAnswerDeadline = std::chrono::seconds(60);    ///< for the backend to answer
+inline constexpr auto kAdminSendDeadline = std::chrono::seconds(30);      ///< for the client to read an answer
 
 /// Since start; mesh_admin_* metrics.
 struct AdminCounters {
@@ -34,6 +40,7 @@ struct AdminCounters {
   std::uint64_t denied = 0;     ///< 401 and 403
   std::uint64_t malformed = 0;  ///< broken HTTP or over a size limit
   std::uint64_t timeouts = 0;   ///< closed by a deadline
+  std::uint64_t tls = 0;        ///< no TLS handshake, or TLS broken later
 };
 
 /// What a connection needs from its server, which outlives it.
@@ -41,7 +48,8 @@ struct AdminConnectionContext {
   io::Loop& loop;
   AdminBackend& backend;
   AdminCounters& counters;
-  std::string token;  ///< "Authorization: Bearer <token>" is demanded; empty: none
+  std::string token;                               ///< "Authorization: Bearer <token>" is demanded; empty: none
+  const CertificateKeeper* certificate = nullptr;  ///< TLS; null: none
 };
 
 class AdminConnection : public std::enable_shared_from_this<AdminConnection> {
@@ -61,11 +69,14 @@ class AdminConnection : public std::enable_shared_from_this<AdminConnection> {
 
   void receive();
   void on_received(std::int32_t result);
+  void on_encrypted(std::span<const std::byte> bytes);
+  void take(std::span<const std::byte> bytes);
   void advance();
   void answer_request(const http::Request& request);
   void respond(std::uint64_t request_number, AdminResponse answer);
   void send(const http::Response& response, bool keep_alive, bool head);
   void send_rest();
+  [[nodiscard]] bool all_sent() const;
   void on_sent(std::int32_t result);
   void on_deadline(base::TimePoint now);
   void finish_close();
@@ -78,6 +89,7 @@ class AdminConnection : public std::enable_shared_from_this<AdminConnection> {
   http::ServerSession session_{{.header_bytes = kAdminHeaderBytes,
                                 .body_bytes = kAdminBodyBytes,
                                 .pipelined_bytes = kAdminHeaderBytes + kAdminBodyBytes}};
+  std::optional<tls::ServerSession> tls_;
   State state_ = State::kReceiving;
   bool keep_alive_ = true;
   bool head_ = false;
@@ -85,7 +97,7 @@ class AdminConnection : public std::enable_shared_from_this<AdminConnection> {
   std::uint64_t request_number_ = 0;  ///< an answer to an older one is late and dropped
   std::array<std::byte, kAdminReceiveBytes> buffer_;
   std::string output_;
-  std::size_t sent_ = 0;
+  std::size_t sent_ = 0;  ///< of output_; over TLS: given to the session
   io::MemberOperation<AdminConnection, &AdminConnection::on_received> receive_operation_{*this};
   io::MemberOperation<AdminConnection, &AdminConnection::on_sent> send_operation_{*this};
   io::MemberTimer<AdminConnection, &AdminConnection::on_deadline> deadline_{*this};

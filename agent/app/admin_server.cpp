@@ -165,8 +165,8 @@ class AdminServer::Listener {
 AdminServer::AdminServer(io::Loop& loop, AdminBackend& backend, AdminServerOptions options)
     : loop_(loop),
       options_(std::move(options)),
-      unix_context_{loop, backend, counters_, ""},
-      tcp_context_{loop, backend, counters_, ""} {}
+      unix_context_{loop, backend, counters_, "", nullptr},
+      tcp_context_{loop, backend, counters_, "", options_.metrics_certificate} {}
 
 AdminServer::~AdminServer() {
   for (const auto& listener : listeners_) MESH_ASSERT(listener->quiet());
@@ -245,10 +245,10 @@ Result<base::Fd> AdminServer::bind_unix() {
 Result<base::Fd> AdminServer::bind_tcp() {
   auto address = parse_listen(options_.metrics_listen);
   if (!address) return std::unexpected(std::move(address).error().within("agent.metrics.listen"));
-  if (!is_loopback(address->ip) && tcp_context_.token.empty()) {
+  if (!is_loopback(address->ip) && tcp_context_.token.empty() && tcp_context_.certificate == nullptr) {
     return base::fail(ErrorKind::kInvalid,
-                      "listen at " + options_.metrics_listen + ": not a loopback address, and no token is set",
-                      "set agent.metrics.token_file, or listen at 127.0.0.1 or [::1]");
+                      "listen at " + options_.metrics_listen + ": not a loopback address, and neither TLS nor a token",
+                      "set agent.metrics.tls or agent.metrics.token_file, or listen at 127.0.0.1 or [::1]");
   }
   sockaddr_storage storage;
   const socklen_t length = address->to_sockaddr(storage);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the admin API is reached: a unix socket for people and meshctl (who may do what is decided by SO_PEERCRED), and
-// a TCP listener for /metrics, /livez and /readyz. A listener that is not on loopback demands a token; without one it
-// is refused, because the metrics of a mesh tell its services to whoever asks.
+// a TCP listener for /metrics, /livez and /readyz. A listener that is not on loopback demands a token or speaks TLS, or
+// both; without either it is refused, because the metrics of a mesh tell its services to whoever asks or listens.
 #pragma once
 
 #include <sys/types.h>
@@ -31,6 +31,7 @@ struct AdminServerOptions {
   std::string socket_group = "meshd";            ///< May read. Empty or no such group: root only.
   std::string metrics_listen;                    ///< "127.0.0.1:9464". Empty: no listener.
   std::string metrics_token_file;                ///< Its first line is the token; demanded also on loopback if given.
+  const CertificateKeeper* metrics_certificate = nullptr;  ///< TLS on the TCP listener. Outlives the server.
 };
 
 /// Root may change, members of `group` may read, others nothing. `groups` are the peer's supplementary groups.
@@ -46,7 +47,7 @@ class AdminServer {
   AdminServer& operator=(const AdminServer&) = delete;
 
   /// Binds, in place of what a dead agent left at the path. `kInvalid` for an address that is no address, or not
-  /// loopback and without token; `kConflict` if another process listens.
+  /// loopback and without token and TLS; `kConflict` if another process listens.
   base::Result<void> start();
   /// Closes listeners and connections; `done` is called from the loop when nothing is in flight. Removes the socket.
   void stop(std::function<void()> done);

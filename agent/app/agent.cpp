@@ -161,11 +161,15 @@ base::Result<void> Agent::make_admin() {
   scrape_ = std::make_unique<Scrape>(
       *loop_.loop, [this] { return gather_metrics(); },
       [this](observe::MetricsInput& input) { return complete_metrics(input); });
+  if (!settings.metrics_tls.certificate.empty()) {
+    certificate_ = MESH_TRY(CertificateKeeper::open(settings.metrics_tls));
+  }
   server_ = std::make_unique<AdminServer>(*loop_.loop, *admin_,
                                           AdminServerOptions{.socket = settings.socket,
                                                              .socket_group = settings.socket_group,
                                                              .metrics_listen = settings.metrics_listen,
-                                                             .metrics_token_file = settings.metrics_token_file});
+                                                             .metrics_token_file = settings.metrics_token_file,
+                                                             .metrics_certificate = certificate_.get()});
   return server_->start();
 }
 
@@ -276,6 +280,7 @@ void Agent::on_looked(HousekeptPtr housekept) { housekept_ = std::move(housekept
 
 /// On the housekeeper's thread.
 void Agent::keep_house() {
+  if (certificate_) certificate_->look();
   const auto reconciled = reconciler_->latest();
   if (!reconciled->snapshot) return;
   const datapath::MapSet& maps = datapath_->maps();
@@ -402,7 +407,7 @@ observe::MetricsInput Agent::gather_metrics() {
   input.log_lines_dropped = base::log::dropped();
   const AdminCounters& admin = server_->counters();
   input.admin = {admin.connections, admin.refused_connections, admin.requests, admin.errors,
-                 admin.denied,      admin.malformed,           admin.timeouts};
+                 admin.denied,      admin.malformed,           admin.timeouts, admin.tls};
   input.max_series = config.running.metrics_max_series;
   return input;
 }

@@ -14,6 +14,7 @@
 #include "app/admin_backend.hpp"
 #include "app/admin_server.hpp"
 #include "app/canary_runner.hpp"
+#include "app/certificate_keeper.hpp"
 #include "app/config_keeper.hpp"
 #include "app/housekeeper.hpp"
 #include "app/lifecycle.hpp"
@@ -85,6 +86,7 @@ class Agent {
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<health::Prober> prober_;
   std::unique_ptr<Housekeeper> housekeeper_;
+  std::unique_ptr<CertificateKeeper> certificate_;  ///< Of the metrics listener; null: no TLS.
   std::unique_ptr<AgentAdmin> admin_;
   std::unique_ptr<Scrape> scrape_;
   std::unique_ptr<AdminServer> server_;

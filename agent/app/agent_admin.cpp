@@ -102,6 +102,12 @@ api::Status AgentAdmin::status() {
   status.config = agent_.config_state();
   status.loop = {std::string(agent_.loop_.loop->name()), agent_.loop_.reason, seconds(agent_.longest_step_)};
   status.memory_resident_bytes = resident_bytes();
+  if (agent_.certificate_) {
+    const auto expires = agent_.certificate_->context()->expires();
+    const auto error = agent_.certificate_->error();
+    status.metrics_certificate = {agent_.certificate_->files().certificate, when(expires), seconds(expires - now),
+                                  error ? error->to_string() : std::string()};
+  }
   status.conditions = conditions_of(status);
   const bool degraded = std::ranges::any_of(status.conditions, [](const auto& c) { return c.severity == "degraded"; });
   status.state = agent_.stopping_ ? "stopping" : !reconciled->snapshot ? "starting" : degraded ? "degraded" : "healthy";

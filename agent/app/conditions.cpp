@@ -159,6 +159,21 @@ void look_at_inputs(const api::Status& status, Conditions& found) {
   }
 }
 
+void look_at_certificate(const api::CertificateView& certificate, Conditions& found) {
+  if (!certificate.error.empty()) {
+    found.notice(
+        "certificate_refused",
+        "the metrics listener's certificate is not taken and the one before stays in use: " + certificate.error,
+        "correct the files; they are read again when they change");
+  }
+  if (certificate.expires_in_s.value_or(1) <= 0) {
+    found.notice(
+        "certificate_expired",
+        fmt::format("the metrics listener's certificate {} has expired: {}", certificate.file, certificate.expires_at),
+        "replace certificate and key; they are read again when they change");
+  }
+}
+
 }  // namespace
 
 std::vector<api::Condition> conditions_of(const api::Status& status) {
@@ -173,6 +188,7 @@ std::vector<api::Condition> conditions_of(const api::Status& status) {
   look_at_cgroups(status, found);
   look_at_tables(status, found);
   look_at_inputs(status, found);
+  look_at_certificate(status.metrics_certificate, found);
   if (status.probes.services_in_panic > 0) {
     found.notice("panic",
                  fmt::format("{} services in panic: too few endpoints are up, so probe results are ignored for them",

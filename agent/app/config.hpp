@@ -26,6 +26,13 @@ struct CanarySettings {
   bool operator==(const CanarySettings&) const = default;
 };
 
+/// PEM files of a TLS server; both empty: no TLS.
+struct CertificateFiles {
+  std::string certificate;  ///< Then its chain.
+  std::string key;
+  bool operator==(const CertificateFiles&) const = default;
+};
+
 /// `agent:` in meshd.yaml. Changes to all but log and probes take effect at the next start (a reload says so).
 struct AgentSettings {
   std::vector<std::string> cgroups;         ///< Paths below the cgroup2 mount, "/" for the whole host.
@@ -37,7 +44,8 @@ struct AgentSettings {
   std::string socket_group = "meshd";            ///< May read; only root may change. Absent group: root only.
   std::string exempt_cgroup;  ///< The agent's own leaf; empty: "<own cgroup>/agent", or "/meshd.agent".
   std::string metrics_listen = "127.0.0.1:9464";  ///< HTTP for /metrics, /livez, /readyz. Empty: none.
-  std::string metrics_token_file;                 ///< Needed when metrics_listen is not loopback.
+  std::string metrics_token_file;                 ///< This or the next is needed when metrics_listen is not loopback.
+  CertificateFiles metrics_tls;
   std::uint32_t metrics_max_series = 20000;
   std::string loop = "auto";        ///< auto, io_uring, epoll
   std::string log_level = "info";   ///< debug, info, warn, error

@@ -29,6 +29,7 @@ std::vector<std::string> keys_that_need_restart(const AgentSettings& running, co
   look("agent.exempt_cgroup", &AgentSettings::exempt_cgroup);
   look("agent.metrics.listen", &AgentSettings::metrics_listen);
   look("agent.metrics.token_file", &AgentSettings::metrics_token_file);
+  look("agent.metrics.tls", &AgentSettings::metrics_tls);
   look("agent.metrics.max_series", &AgentSettings::metrics_max_series);
   look("agent.loop", &AgentSettings::loop);
   look("agent.log.format", &AgentSettings::log_format);

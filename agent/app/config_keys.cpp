@@ -30,6 +30,7 @@ constexpr std::int64_t kMaxTable = 1 << 26;  // elements; the kernel's own limit
 const AgentSettings kFreshAgent{};
 const TableSizes kFreshSizes{};
 const CanarySettings kFreshCanary{};
+const CertificateFiles kFreshCertificate{};
 
 constexpr Key with_decode(Key key, void (*decode)(Decoder&, const Key&, const Value&, void*)) {
   key.decode = decode;
@@ -91,7 +92,10 @@ void decode_cgroups(Decoder& decoder, const Key&, const Value& value, void* targ
   static_cast<AgentSettings*>(target)->cgroups = std::move(kept);
 }
 
-template <std::string AgentSettings::* Member>
+template <auto Member>
+using ObjectOf = typename discovery::keys_detail::MemberTraits<decltype(Member)>::Object;
+
+template <auto Member>
 void decode_path(Decoder& decoder, const Key& key, const Value& value, void* target) {
   std::string text;
   if (!decoder.string(key, value, text)) return;
@@ -99,14 +103,14 @@ void decode_path(Decoder& decoder, const Key& key, const Value& value, void* tar
     decoder.error(value, "a path starts with /", text.empty() ? "remove the key for its default" : "");
     return;
   }
-  static_cast<AgentSettings*>(target)->*Member = std::move(text);
+  static_cast<ObjectOf<Member>*>(target)->*Member = std::move(text);
 }
 
 /// A path that may be empty.
-template <std::string AgentSettings::* Member>
+template <auto Member>
 void decode_optional_path(Decoder& decoder, const Key& key, const Value& value, void* target) {
   if (value.kind == Value::Kind::kString && value.text.empty()) {
-    (static_cast<AgentSettings*>(target)->*Member).clear();
+    (static_cast<ObjectOf<Member>*>(target)->*Member).clear();
   } else {
     decode_path<Member>(decoder, key, value, target);
   }
@@ -148,14 +152,24 @@ void decode_live_shards(Decoder& decoder, const Key& key, const Value& value, vo
   static_cast<TableSizes*>(target)->live_shards = static_cast<std::uint32_t>(number);
 }
 
+constexpr Key kTlsKeys[] = {
+    with_decode(key<&CertificateFiles::certificate>("certificate", "PEM file of the certificate, then its chain."),
+                decode_optional_path<&CertificateFiles::certificate>),
+    with_decode(key<&CertificateFiles::key>("key", "PEM file of its private key, without passphrase."),
+                decode_optional_path<&CertificateFiles::key>),
+};
+const Table kTlsTable{.name = "tls", .keys = kTlsKeys, .defaults = &kFreshCertificate};
+
 constexpr Key kMetricsKeys[] = {
     with_decode(key<&AgentSettings::metrics_listen>("listen",
                                                     "Address of HTTP for /metrics, /livez and /readyz; \"\" is none. "
-                                                    "Beyond loopback it needs token_file."),
+                                                    "Beyond loopback it needs tls, token_file or both."),
                 decode_listen),
     with_decode(
         key<&AgentSettings::metrics_token_file>("token_file", "File with the bearer token that requests must have."),
         decode_optional_path<&AgentSettings::metrics_token_file>),
+    table_key<&AgentSettings::metrics_tls>("tls", "HTTPS instead of HTTP; both files are read again when they change.",
+                                           kTlsTable),
     key<&AgentSettings::metrics_max_series>(
         "max_series", "Series in one answer; what is beyond is dropped and counted.", {100, 10'000'000}),
 };
@@ -283,12 +297,18 @@ void finish_agent_settings(Decoder& decoder, const Value& value, AgentSettings& 
   const Value* const metrics = value.find("metrics");
   if (metrics == nullptr) return;
   decoder.under("metrics", [&] {
+    const CertificateFiles& files = settings.metrics_tls;
+    if (files.certificate.empty() != files.key.empty()) {
+      decoder.error(*metrics->find("tls"), "TLS needs a certificate and its key",
+                    files.key.empty() ? "add key" : "add certificate");
+    }
     const auto listen = base::SocketAddress::parse(settings.metrics_listen);
     if (!listen) return;
     const bool loopback =
         listen->ip.is_v4() ? listen->ip.bytes[12] == 127 : listen->ip == *base::IpAddress::parse("::1");
-    if (!loopback && settings.metrics_token_file.empty()) {
-      decoder.error(*metrics, settings.metrics_listen + " can be reached from other machines", "add token_file");
+    if (!loopback && settings.metrics_token_file.empty() && files.certificate.empty()) {
+      decoder.error(*metrics, settings.metrics_listen + " can be reached from other machines",
+                    "add tls, token_file or both");
     }
   });
 }

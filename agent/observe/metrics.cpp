@@ -172,7 +172,16 @@ void Page::collect_agent() const {
   refused.add({{"reason", "denied"}}, number(admin.denied));
   refused.add({{"reason", "malformed"}}, number(admin.malformed));
   refused.add({{"reason", "timeout"}}, number(admin.timeouts));
+  refused.add({{"reason", "tls"}}, number(admin.tls));
   keep(std::move(refused));
+  const api::CertificateView& certificate = status.metrics_certificate;
+  Family expires("mesh_metrics_certificate_expires_seconds",
+                 "Time until the metrics listener's certificate expires; negative: it has; absent without TLS.",
+                 MetricType::Gauge);
+  if (certificate.expires_in_s) expires.add({}, *certificate.expires_in_s);
+  keep(std::move(expires));
+  gauge("mesh_metrics_certificate_refused", "1 if the files of that certificate can't be used and an older one is.",
+        certificate.error.empty() ? 0 : 1);
 }
 
 void Page::collect_datapath() const {

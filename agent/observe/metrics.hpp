@@ -40,6 +40,7 @@ struct AdminMetrics {
   std::uint64_t denied = 0;
   std::uint64_t malformed = 0;
   std::uint64_t timeouts = 0;
+  std::uint64_t tls = 0;
 };
 
 struct MetricsInput {

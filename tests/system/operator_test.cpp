@@ -2,7 +2,10 @@
 // What an operator asks and does: explain, pause, check, and a status that is proven.
 #include <fmt/format.h>
 
+#include <fstream>
+
 #include "tests/support/agent_test.hpp"
+#include "tests/support/certificate.hpp"
 #include "tests/support/links.hpp"
 #include "tests/support/truth_trial.hpp"
 
@@ -118,6 +121,40 @@ TEST_F(OperatorTest, known_lies_show_within_five_seconds) {
   run_truth_trial([](const TruthFinding& finding) {
     EXPECT_TRUE(finding.shown) << finding.lie << ": " << finding.witness << " " << finding.detail;
   });
+}
+
+TEST_F(OperatorTest, metrics_are_read_over_tls_and_a_bad_certificate_leaves_the_old_one) {
+  add_servers(1);
+  const auto in_a_day = std::chrono::system_clock::now() + std::chrono::hours(24);
+  const auto first = make_certificate("metrics.test", in_a_day);
+  const auto second = make_certificate("metrics.test", in_a_day);
+  const std::string certificate = lab_->write_file("metrics.pem", first.certificate);
+  const std::string key = lab_->write_file("metrics.key", first.key);
+  const std::string first_ca = lab_->write_file("first.pem", first.certificate);
+  const std::string second_ca = lab_->write_file("second.pem", second.certificate);
+  start_agent(
+      {.metrics = fmt::format("listen: \"{}\", tls: {{certificate: {}, key: {}}}", node_->v4(9464), certificate, key),
+       .body = fmt::format("services:\n  - {{name: web, address: \"{}\", endpoints: {}}}\n", kVip, endpoints(7000))});
+  const auto scrape = [&](const std::string& ca) {
+    return run({"curl", "-sS", "-m", "5", "--cacert", ca, "--resolve", "metrics.test:9464:" + node_->v4(),
+                "https://metrics.test:9464/metrics"},
+               lab_->on(*hosts_[0], "scraper"));
+  };
+  const Output metrics = scrape(first_ca);
+  ASSERT_EQ(metrics.code, 0) << metrics.errors;
+  EXPECT_NE(metrics.text.find("mesh_metrics_certificate_refused 0"), std::string::npos) << metrics.text;
+  EXPECT_EQ(scrape(second_ca).code, 60) << "curl: the certificate can't be verified";
+  EXPECT_NE(
+      run({"curl", "-sS", "-m", "5", "http://" + node_->v4(9464) + "/metrics"}, lab_->on(*hosts_[0], "scraper")).code,
+      0);
+
+  std::ofstream(certificate) << second.certificate;  // and the key is still the first one's
+  ASSERT_TRUE(eventually(
+      seconds(5), [&] { return agent_->ctl({"status"}).text.find("certificate_refused") != std::string::npos; }));
+  EXPECT_EQ(scrape(first_ca).code, 0);
+  std::ofstream(key) << second.key;
+  ASSERT_TRUE(eventually(seconds(5), [&] { return scrape(second_ca).code == 0; }));
+  EXPECT_EQ(agent_->ctl({"status"}).text.find("certificate_"), std::string::npos);
 }
 
 TEST_F(OperatorTest, metrics_satisfy_promtool) {

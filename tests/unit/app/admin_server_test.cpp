@@ -18,7 +18,10 @@
 #include <thread>
 
 #include "io/loop.hpp"
+#include "tests/support/certificate.hpp"
 #include "tests/support/fake_admin_backend.hpp"
+#include "tests/support/fake_loop.hpp"
+#include "tls/client.hpp"
 
 namespace mesh::app {
 namespace {
@@ -285,6 +288,91 @@ TEST_F(AdminServerTest, the_loopback_listener_shows_metrics_but_not_the_api) {
             std::string::npos);
   EXPECT_NE(exchange(connect_tcp(), std::string("GET /v1/status HTTP/1.1\r\n") + kClose).find("HTTP/1.1 403"),
             std::string::npos);
+}
+
+class AdminTlsTest : public AdminServerTest {
+ protected:
+  void SetUp() override {
+    AdminServerTest::SetUp();
+    const auto pem = test::make_certificate("metrics.test", std::chrono::system_clock::now() + std::chrono::hours(1));
+    std::ofstream(folder_ + "/cert.pem") << pem.certificate;
+    std::ofstream(folder_ + "/key.pem") << pem.key;
+    auto opened = CertificateKeeper::open({folder_ + "/cert.pem", folder_ + "/key.pem"});
+    ASSERT_TRUE(opened) << opened.error().to_string();
+    keeper_ = std::move(*opened);
+    const auto started = start({.metrics_listen = "0.0.0.0:0", .metrics_certificate = keeper_.get()});
+    ASSERT_TRUE(started) << "TLS does where strangers reach it: " << started.error().to_string();
+  }
+
+  /// What a TLS client reads until the server closes; sends `piece` bytes at a time.
+  std::string exchange_tls(std::string_view request, std::size_t piece) {
+    const Fd fd = connect_tcp();
+    tls::ClientSession session(*tls::ClientContext::make({.ca_file = folder_ + "/cert.pem"}), "metrics.test");
+    std::string plain;
+    bool asked = false;
+    while (session.state() != tls::Session::State::kFailed) {
+      while (!session.output().empty()) {
+        const auto bytes = session.output().first(std::min(piece, session.output().size()));
+        EXPECT_EQ(::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+        session.sent(bytes.size());
+      }
+      if (session.state() == tls::Session::State::kOpen && !std::exchange(asked, true)) {
+        session.write(std::as_bytes(std::span(request)));
+        continue;
+      }
+      std::array<std::byte, 65536> buffer;
+      const ssize_t count = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
+      if (count <= 0) break;
+      session.feed(std::span(buffer).first(static_cast<std::size_t>(count)), plain);
+    }
+    EXPECT_EQ(session.error(), "");
+    return plain;
+  }
+
+  std::unique_ptr<CertificateKeeper> keeper_;
+};
+
+TEST_F(AdminTlsTest, metrics_are_read_over_tls_also_byte_by_byte) {
+  const std::string get = std::string("GET /metrics HTTP/1.1\r\n") + kClose;
+  EXPECT_NE(exchange_tls(get, ~std::size_t{0}).find("mesh_up 1"), std::string::npos);
+  EXPECT_NE(exchange_tls(get, 1).find("mesh_up 1"), std::string::npos);
+}
+
+TEST_F(AdminTlsTest, a_long_answer_arrives_whole) {
+  backend_.metrics_text = std::string(10 * kAdminTlsPieceBytes + 1, 'm');
+  const std::string answer = exchange_tls(std::string("GET /metrics HTTP/1.1\r\n") + kClose, ~std::size_t{0});
+  EXPECT_TRUE(answer.ends_with("\r\n\r\n" + backend_.metrics_text)) << answer.size();
+}
+
+TEST_F(AdminTlsTest, a_client_without_tls_is_sent_away_and_counted) {
+  EXPECT_EQ(exchange(connect_tcp(), std::string("GET /metrics HTTP/1.1\r\n") + kClose).find("mesh_up"),
+            std::string::npos);
+  EXPECT_EQ(counters().tls, 1U);
+  EXPECT_EQ(counters().requests, 0U);
+}
+
+TEST_F(AdminTlsTest, a_handshake_has_one_deadline_however_its_bytes_trickle) {
+  tls::ClientSession client(*tls::ClientContext::make({.ca_file = folder_ + "/cert.pem"}), "metrics.test");
+  for (const bool trickles : {false, true}) {
+    io::FakeLoop loop;
+    loop.script = [&](const io::FakeLoop::Call& call) -> std::optional<io::FakeLoop::Answer> {
+      if (!trickles) return std::nullopt;
+      call.receive_buffer.front() = client.output().front();
+      client.sent(1);
+      return io::FakeLoop::Answer{.result = 1, .delay = std::chrono::milliseconds(300)};
+    };
+    AdminCounters counted;
+    AdminConnectionContext context{loop, backend_, counted, "", keeper_.get()};
+    bool closed = false;
+    const auto connection = std::make_shared<AdminConnection>(context, ::socket(AF_UNIX, SOCK_STREAM, 0), Caller{},
+                                                              [&](AdminConnection*) { closed = true; });
+    connection->start();
+    loop.advance(kAdminHandshakeDeadline - std::chrono::milliseconds(1));
+    EXPECT_FALSE(closed);
+    loop.advance(std::chrono::milliseconds(1));
+    EXPECT_TRUE(closed) << trickles;
+    EXPECT_EQ(counted.timeouts, 1U);
+  }
 }
 
 TEST(Access, comes_from_uid_and_groups) {

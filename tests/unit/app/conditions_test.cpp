@@ -49,6 +49,16 @@ TEST(Conditions, a_cgroup_where_nothing_runs_is_a_notice_that_names_it_and_since
   EXPECT_NE(message.find("/shpo since 2026-01-02T03:04:05Z"), std::string::npos) << message;
 }
 
+TEST(Conditions, a_certificate_that_is_refused_or_has_expired_is_a_notice) {
+  api::Status status = good_status();
+  status.metrics_certificate = {"/etc/meshd/metrics.pem", "2026-01-02T03:04:05Z", 60, ""};
+  EXPECT_EQ(names(status), Names{});
+  status.metrics_certificate.error = "not that of the certificate";
+  EXPECT_EQ(names(status), Names{"notice certificate_refused"});
+  status.metrics_certificate = {"/etc/meshd/metrics.pem", "2026-01-02T03:04:05Z", -1, ""};
+  EXPECT_EQ(names(status), Names{"notice certificate_expired"});
+}
+
 TEST(Conditions, a_failed_canary_degrades_although_all_hooks_look_right) {
   api::Status status = good_status();
   status.canary.back().result = "failed";
