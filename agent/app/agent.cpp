@@ -24,6 +24,7 @@ using datapath::Table;
 
 constexpr std::string_view kFileSource = "file";
 constexpr auto kTick = std::chrono::seconds(1);
+constexpr auto kCanaryPatience = std::chrono::seconds(5);  // READY does not wait longer for the first canary connects
 
 io::LoopKind loop_kind(const std::string& setting) {
   if (setting == "io_uring") return io::LoopKind::kUring;
@@ -116,6 +117,7 @@ base::Result<void> Agent::make_sources() {
     };
     canary_ = MESH_TRY(CanaryRunner::open(*loop_.loop, std::move(canary), [this](const datapath::CanaryReport& report) {
       if (!report.ok()) ++canary_failures_;
+      tell_ready();
     }));
   }
   config_ = std::make_unique<ConfigKeeper>(*loop_.loop, start_,
@@ -137,7 +139,7 @@ base::Result<void> Agent::make_workers() {
       [this](ReconciledPtr reconciled) {
         if (!reconciled->error) datapath_->record_applied(reconciled->kernel_generation, reconciled->applied_at);
         prober_->set_services(reconciled->snapshot);
-        loop_.loop->post([this, snapshot = reconciled->snapshot] { keep_state(snapshot); });
+        loop_.loop->post([this, reconciled] { on_reconciled(*reconciled); });
       });
   prober_ =
       std::make_unique<health::Prober>(health::Prober::Options{.loop = loop_kind(settings.loop),
@@ -206,7 +208,6 @@ base::Result<void> Agent::run() {
   files_->start(
       [this](discovery::UpdatePtr update) { reconciler_->offer(std::string(kFileSource), std::move(update)); });
   housekeeper_->start();
-  if (canary_) canary_->watch(datapath_->cgroups());
   on_tick(loop_.loop->now());
   base::log::info("meshd started", {{"version", kVersion}, {"cgroups", datapath_->cgroups().size()}});
   loop_.loop->run();
@@ -266,17 +267,36 @@ void Agent::on_tick(base::TimePoint now) {
   probes_before_ = probes;
   // For the service manager a first table in the kernel is enough: a cgroup that does not exist yet must not keep the
   // unit from starting. /readyz asks for more.
-  if (!ready_told_ && reconciler_->latest()->kernel_generation > 0) {
-    ready_told_ = true;
-    notifier_.ready("serving");
-  }
+  tell_ready();
   if (const auto interval = notifier_.watchdog_interval(); interval && now >= watchdog_at_) {
     watchdog_at_ = now + *interval;
     notifier_.watchdog();
   }
 }
 
-void Agent::on_looked(HousekeptPtr housekept) { housekept_ = std::move(housekept); }
+void Agent::on_looked(HousekeptPtr housekept) {
+  housekept_ = std::move(housekept);
+  tell_ready();
+}
+
+void Agent::on_reconciled(const Reconciled& reconciled) {
+  keep_state(reconciled.snapshot);
+  if (applied_at_ || reconciled.kernel_generation == 0 || stopping_) return;
+  applied_at_ = loop_.loop->now();
+  if (canary_) canary_->watch(datapath_->cgroups());  // before, its own service is in no table
+  tell_ready();
+}
+
+/// Once: the first tables are in the kernel, the hooks were looked at, and the canary has tried each cgroup, whatever
+/// came of it: with a hook that does not work the agent is up and says so.
+void Agent::tell_ready() {
+  if (ready_told_ || !applied_at_ || !housekept_) return;
+  const bool proven = !canary_ || canary_->reports().size() >= datapath_->cgroups().size();
+  const bool paused = !describe_pause(datapath_->maps().control().pass_until_ns, base::wall_now()).empty();
+  if (!proven && !paused && loop_.loop->now() < *applied_at_ + kCanaryPatience) return;
+  ready_told_ = true;
+  notifier_.ready("serving");
+}
 
 /// On the housekeeper's thread.
 void Agent::keep_house() {

@@ -56,6 +56,8 @@ class Agent {
   void on_tick(base::TimePoint now);
   void on_reload(const ConfigKeeper::Reloaded& reloaded);
   void on_looked(HousekeptPtr housekept);
+  void on_reconciled(const Reconciled& reconciled);
+  void tell_ready();
   void keep_house();
   void offer_canary_services();
   void keep_state(const model::SnapshotPtr& snapshot);
@@ -103,6 +105,7 @@ class Agent {
   health::ProbeStats probe_stats_;   ///< Of the last tick.
   std::uint64_t probes_before_ = 0;  ///< Probes done until the tick before.
   double probes_per_second_ = 0;
+  std::optional<base::TimePoint> applied_at_;  ///< When the first tables were in the kernel.
   bool ready_told_ = false;
   bool stopping_ = false;
   bool detached_ = false;

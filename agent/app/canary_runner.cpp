@@ -90,7 +90,12 @@ void CanaryRunner::ask_next() {
   if (!child_) {
     auto child = datapath::CanaryChild::spawn();
     if (!child) {
-      kLog.error("canary process not started", {{"err", child.error()}});
+      for (; next_ < cgroups_.size(); ++next_) {
+        store({.cgroup = cgroups_[next_],
+               .checked_at = base::wall_now(),
+               .checks = {},
+               .error = "start the canary process: " + child.error().to_string()});
+      }
       return;
     }
     child_.emplace(std::move(*child));

@@ -76,8 +76,9 @@ void Agent::reconfigure(const std::string& body) {
 }
 
 void Agent::start() {
-  process_ = Process::start(lab_.on(host_, spec_.name, spec_.name + ".log"),
-                            {spec_.program, "run", "--config", config_file_, "--state-dir", state_folder()});
+  SpawnOptions options = lab_.on(host_, spec_.name, spec_.name + ".log");
+  options.environment = spec_.environment;
+  process_ = Process::start(options, {spec_.program, "run", "--config", config_file_, "--state-dir", state_folder()});
 }
 
 void Agent::start_healthy() {

@@ -30,7 +30,8 @@ struct AgentSpec {
   std::string agent_yaml;  ///< More keys of `agent:`, each line indented by two spaces and ended by a newline.
   std::string metrics;     ///< Keys of `agent.metrics`; empty: a port of the host's loopback, as http() asks.
   std::string body;        ///< The rest of meshd.yaml: defaults, services, files.
-  std::string program;     ///< Another meshd than the built one, for upgrades.
+  std::vector<std::string> environment;  ///< "NAME=VALUE"
+  std::string program;                   ///< Another meshd than the built one, for upgrades.
 };
 
 class Agent {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an operator asks and does: explain, pause, check, and a status that is proven.
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include <fstream>
 
@@ -95,6 +98,33 @@ TEST_F(OperatorTest, a_command_run_as_a_cgroup_is_balanced) {
       agent_->ctl({"run", "--as", lab_->cgroup_path("apps"), "--", "curl", "-s", "http://240.64.0.10/"});
   EXPECT_EQ(output.code, 0) << output.errors;
   EXPECT_EQ(output.text, "web1\n");
+}
+
+TEST_F(OperatorTest, ready_is_told_when_the_status_is_proven) {
+  add_servers(1);
+  const std::string path = lab_->folder() / "notify.sock";
+  const base::Fd manager(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  ASSERT_LT(path.copy(address.sun_path, sizeof(address.sun_path) - 1), sizeof(address.sun_path) - 1);
+  ASSERT_EQ(::bind(manager.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  agent_ = std::make_unique<Agent>(
+      *lab_, *node_,
+      AgentSpec{
+          .body = fmt::format("services:\n  - {{name: web, address: \"{}\", endpoints: {}}}\n", kVip, endpoints(7000)),
+          .environment = {"NOTIFY_SOCKET=" + path}});
+  agent_->start();
+  pollfd readable{manager.get(), POLLIN, 0};
+  ASSERT_EQ(::poll(&readable, 1, 10'000), 1);
+  char message[128] = {};
+  ASSERT_GT(::recv(manager.get(), message, sizeof(message) - 1, 0), 0);
+  EXPECT_TRUE(std::string_view(message).starts_with("READY=1")) << message;
+  const Json status = agent_->json({"status"});
+  EXPECT_EQ(status["state"], "healthy") << status.dump(1);
+  EXPECT_FALSE(status["hooks"].empty());
+  for (const Json& canary : status["canary"]) EXPECT_EQ(canary["result"], "ok") << status.dump(1);
+  EXPECT_EQ(call(app(), Via::kTcp, kVip, 1)[0].errnum, 0);
+  EXPECT_EQ(agent_->log().find("canary failed"), std::string::npos) << "it was not asked before its table was there";
 }
 
 TEST_F(OperatorTest, a_cgroup_where_nothing_runs_is_noted_until_something_does) {
