@@ -199,6 +199,18 @@ struct LoopView {
   }
 };
 
+/// The last good state on disk, which a start without a good configuration begins with.
+struct StateView {
+  std::string saved_at;  ///< Empty: not since start.
+  std::string error;     ///< Of the last write, while it stands.
+  std::string remedy;
+  static void fields(auto& self, auto& visit) {
+    visit("saved_at", self.saved_at);
+    visit("error", self.error);
+    visit("remedy", self.remedy);
+  }
+};
+
 /// The certificate that the metrics listener shows.
 struct CertificateView {
   std::string file;  ///< Empty: no TLS, and then all else is empty too.
@@ -235,6 +247,7 @@ struct Status {
   std::vector<ConflictView> conflicts;
   ProbesView probes;
   ConfigState config;
+  StateView saved_state;
   LoopView loop;
   CertificateView metrics_certificate;
   std::uint64_t memory_resident_bytes = 0;
@@ -259,6 +272,7 @@ struct Status {
     visit("conflicts", self.conflicts);
     visit("probes", self.probes);
     visit("config", self.config);
+    visit("saved_state", self.saved_state);
     visit("loop", self.loop);
     visit("metrics_certificate", self.metrics_certificate);
     visit("memory_resident_bytes", self.memory_resident_bytes);

@@ -100,6 +100,12 @@ api::Status AgentAdmin::status() {
   status.conflicts = from_sources.conflicts;
   status.probes = agent_.probes_view();
   status.config = agent_.config_state();
+  const StateStore::Status saved = agent_.state_->status();
+  status.saved_state.saved_at = when(saved.saved_at);
+  if (saved.error) {
+    status.saved_state.error = saved.error->message;
+    status.saved_state.remedy = saved.error->remedy;
+  }
   status.loop = {std::string(agent_.loop_.loop->name()), agent_.loop_.reason, seconds(agent_.longest_step_)};
   status.memory_resident_bytes = resident_bytes();
   if (agent_.certificate_) {

@@ -146,6 +146,12 @@ void look_at_inputs(const api::Status& status, Conditions& found) {
         "changed keys wait for the next start: " + fmt::format("{}", fmt::join(status.config.needs_restart, ", ")),
         "restart the agent; no connection is lost");
   }
+  if (!status.saved_state.error.empty()) {
+    found.degraded(
+        "state_not_saved",
+        "a reboot with a broken configuration would begin with an old state or none: " + status.saved_state.error,
+        status.saved_state.remedy);
+  }
   for (const auto& source : status.sources) {
     if (source.state != "stale" && source.state != "failed") continue;
     found.degraded("source_" + source.state,

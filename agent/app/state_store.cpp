@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <filesystem>
 #include <utility>
@@ -119,6 +120,24 @@ base::Result<SavedState> decode_state(std::string_view content) {
   return state;
 }
 
+std::string remedy_for_unsaved(const base::Error& error) {
+  const std::string again =
+      "; the agent tries again every " + std::to_string(SavePolicy::kRetryInterval.count()) + " s";
+  switch (error.errnum) {
+    case ENOSPC:
+    case EDQUOT:
+      return "make room on the file system of agent.state_dir" + again;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return "let the agent write there (ReadWritePaths= or StateDirectory= of its unit), or name another "
+             "agent.state_dir" +
+             again;
+    default:
+      return "let agent.state_dir be a folder in which the agent can write" + again;
+  }
+}
+
 void SavePolicy::note_change(base::TimePoint now) {
   if (!changed_at_) changed_at_ = now;
 }
@@ -194,10 +213,12 @@ void StateStore::run() {
     lock.lock();
 
     if (written) {
+      if (status_.error) base::log::info("last good state saved again", {{"path", path_}});
       status_ = {now, content.size(), std::nullopt};
       continue;
     }
     status_.error = base::Error(written.error()).within("save the last good state");
+    status_.error->remedy = remedy_for_unsaved(written.error());
     if (stopping_) return;
     if (!pending_) pending_ = pending;
     policy_.note_change(base::steady_now());

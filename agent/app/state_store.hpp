@@ -31,6 +31,9 @@ std::string encode_state(const AgentSettings& agent, const model::Snapshot& snap
 /// kInvalid: damaged, or of another version.
 base::Result<SavedState> decode_state(std::string_view content);
 
+/// What an operator can do about a write that failed.
+std::string remedy_for_unsaved(const base::Error& error);
+
 /// When to write: at once after a quiet time, else once per interval. Pure.
 class SavePolicy {
  public:

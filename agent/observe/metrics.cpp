@@ -159,6 +159,8 @@ void Page::collect_agent() const {
   gauge("mesh_config_from_state", "1 if the agent runs on the last good snapshot of its state folder.",
         status.config.from_state ? 1 : 0);
 
+  gauge("mesh_state_saved", "0 while the last good state can't be written to disk.",
+        status.saved_state.error.empty() ? 1 : 0);
   counter("mesh_log_lines_dropped_total", "Log lines lost because nobody read them fast enough.",
           input_.log_lines_dropped);
   const AdminMetrics& admin = input_.admin;

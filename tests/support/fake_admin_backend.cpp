@@ -63,6 +63,7 @@ FakeAdminBackend::FakeAdminBackend() {
         {.cgroup = "/system.slice/shop.service", .path = path, .result = "ok", .checked_ago_s = 0.4});
   }
   status_value.cgroups = {{"/system.slice/shop.service", true, "2026-11-20T12:00:00.000Z"}};
+  status_value.saved_state.saved_at = "2026-11-20T12:04:29.000Z";
   status_value.metrics_certificate = {"/etc/meshd/metrics.pem", "2026-12-20T12:00:00.000Z", 2.6e6, ""};
   status_value.maps = {{"services", 3, 16384, 524288}, {"slots", 1049, 1048576, 8388608}};
   status_value.apply = {.generation_desired = 7,

@@ -31,6 +31,24 @@ class SurvivalTest : public AgentTest {
   }
 };
 
+TEST_F(SurvivalTest, a_state_that_can_not_be_saved_is_said_with_its_remedy) {
+  add_servers(1);
+  start_agent({.body = one_service()});
+  ASSERT_TRUE(eventually(seconds(5), [&] { return fs::exists(agent_->state_folder() + "/last-good.state"); }));
+  EXPECT_NE(agent_->http("/metrics").find("mesh_state_saved 1"), std::string::npos);
+  agent_->kill();
+  fs::remove_all(agent_->state_folder());
+  std::ofstream(agent_->state_folder()) << "not a folder\n";
+  agent_->start();
+  ASSERT_TRUE(eventually(seconds(5), [&] {
+    const Output status = agent_->ctl({"status"});
+    return status.code == 3 && status.text.find("problem state_not_saved") != std::string::npos &&
+           status.text.find("-> let agent.state_dir be a folder") != std::string::npos;
+  })) << agent_->ctl({"status"}).text;
+  EXPECT_NE(agent_->http("/metrics").find("mesh_state_saved 0"), std::string::npos);
+  EXPECT_TRUE(agent_->http("/readyz").starts_with("200")) << "connects are balanced all the same";
+}
+
 TEST_F(SurvivalTest, kill_9_at_random_points_fails_no_connect_and_changes_no_id) {
   RestartOptions options{.kills = kKills, .seed = kSeed, .programs = {built_program("meshd")}};
   if (const std::string next = built_next_meshd(); !next.empty()) options.programs.push_back(next);

@@ -49,6 +49,13 @@ TEST(Conditions, a_cgroup_where_nothing_runs_is_a_notice_that_names_it_and_since
   EXPECT_NE(message.find("/shpo since 2026-01-02T03:04:05Z"), std::string::npos) << message;
 }
 
+TEST(Conditions, a_state_that_is_not_saved_degrades_and_hands_on_the_remedy) {
+  api::Status status = good_status();
+  status.saved_state = {"", "write /var/lib/meshd: No space left on device", "make room"};
+  EXPECT_EQ(names(status), Names{"degraded state_not_saved"});
+  EXPECT_EQ(conditions_of(status).front().remedy, "make room");
+}
+
 TEST(Conditions, a_certificate_that_is_refused_or_has_expired_is_a_notice) {
   api::Status status = good_status();
   status.metrics_certificate = {"/etc/meshd/metrics.pem", "2026-01-02T03:04:05Z", 60, ""};

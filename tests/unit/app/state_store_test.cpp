@@ -97,6 +97,13 @@ TEST(SavePolicy, writes_soon_after_a_quiet_time_and_then_once_per_interval) {
   EXPECT_EQ(policy.due(), start + 6s + SavePolicy::kRetryInterval);
 }
 
+TEST(StateStore, what_to_do_about_a_failed_write_depends_on_why_it_failed) {
+  const auto remedy = [](int errnum) { return remedy_for_unsaved(base::fail_errno(errnum, "write").error()); };
+  EXPECT_TRUE(remedy(ENOSPC).starts_with("make room"));
+  EXPECT_NE(remedy(EROFS).find("ReadWritePaths="), std::string::npos);
+  EXPECT_NE(remedy(ENOTDIR).find("agent.state_dir"), std::string::npos);
+}
+
 TEST(StateStore, writes_what_is_pending_when_it_ends) {
   std::string folder = testing::TempDir() + "meshd-state-XXXXXX";
   ASSERT_NE(::mkdtemp(folder.data()), nullptr);
