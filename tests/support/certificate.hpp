@@ -12,6 +12,13 @@ struct CertificatePem {
   std::string key;
 };
 
+/// Both are self-signed or, with an `issuer`, signed by it; valid from a day before `end` until then. `names`: as
+/// OpenSSL writes them, "DNS:a.test,IP:10.0.0.1".
+CertificatePem make_certificate_for(const std::string& names, std::chrono::system_clock::time_point end,
+                                    const CertificatePem* issuer);
+CertificatePem make_authority(const std::string& name, std::chrono::system_clock::time_point end,
+                              const CertificatePem* issuer = nullptr);
+
 /// A self-signed certificate for a DNS name, valid from a day before `end` until then.
 CertificatePem make_certificate(const std::string& name, std::chrono::system_clock::time_point end);
 
