@@ -87,5 +87,80 @@ TEST_F(HealthTest, answering_with_an_error) {
   expect_back();
 }
 
+/// A gRPC health service on all IPv6 addresses of its host.
+constexpr const char* kGrpcServer = R"(
+import sys, time
+from concurrent import futures
+import grpc
+server = grpc.server(futures.ThreadPoolExecutor(2))
+check = grpc.unary_unary_rpc_method_handler(lambda request, context: b"\x08\x01")
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check}),))
+server.add_insecure_port("[::]:" + sys.argv[1])
+server.start()
+time.sleep(60)
+)";
+
+class HealthV6Test : public AgentTest {
+ protected:
+  struct Service {
+    std::string name, vip, probe;
+    int port;
+  };
+
+  void start(const std::vector<Service>& services) {
+    std::string body = "services:\n";
+    for (const Service& service : services) {
+      body += fmt::format(
+          "  - {{name: {}, address: \"{}\", balance: round_robin, panic_threshold: 0, endpoints: {}, probe: {{{}, "
+          "interval: 200ms, fast_interval: 200ms, timeout: 150ms, rise: 1, fall: 2}}}}\n",
+          service.name, service.vip, endpoints(service.port, true), service.probe);
+    }
+    start_agent({.body = body});
+  }
+  std::string state_of(const std::string& service, const std::string& address) {
+    for (const Json& item : agent_->json({"endpoints", service})["items"]) {
+      if (item["address"] == address) return item["reason"];
+    }
+    return "?";
+  }
+};
+
+TEST_F(HealthV6Test, tcp_and_http_probes_move_ipv6_clients_away_and_back) {
+  add_servers(2);
+  const std::vector<Service> services{{"tcp", "[fd6d:6573:6864::10]:80", "type: tcp", 7000},
+                                      {"http", "[fd6d:6573:6864::11]:80", "type: http, path: /healthz", 8080}};
+  start(services);
+  ASSERT_TRUE(eventually(seconds(5), [&] { return agent_->json({"status"})["probes"]["up"] == 4; }));
+  const std::string& vip = services[0].vip;
+  EXPECT_EQ(tally(call(app(), Via::kTcp, vip, 4)), (std::map<std::string, int>{{"web1", 2}, {"web2", 2}}));
+  servers_[0]->kill();
+  for (const Service& service : services) {
+    EXPECT_TRUE(eventually(seconds(5), [&] { return agent_->share(service.name, hosts_[0]->v6(service.port)) == 0; }));
+    EXPECT_EQ(state_of(service.name, hosts_[0]->v6(service.port)), "refused");
+  }
+  EXPECT_EQ(tally(call(app(), Via::kTcp, vip, 4)), (std::map<std::string, int>{{"web2", 4}}));
+  servers_[0]->start();
+  for (const Service& service : services) {
+    EXPECT_TRUE(eventually(seconds(5), [&] { return agent_->share(service.name, hosts_[0]->v6(service.port)) > 0; }));
+  }
+}
+
+TEST_F(HealthV6Test, grpc_probes_reach_ipv6_endpoints) {
+  if (run({"/usr/bin/python3", "-c", "import grpc"}).code != 0) {
+    GTEST_SKIP() << "SKIPPED: no python3-grpcio; scripts/setup --interop installs it";
+  }
+  add_servers(1);
+  const std::string code(kGrpcServer);
+  auto server = Process::start(lab_->on(*hosts_[0]), {"/usr/bin/python3", "-c", code, "9000"});
+  start({{"grpc", "[fd6d:6573:6864::12]:80", "type: grpc", 9000}});
+  const std::string address = hosts_[0]->v6(9000);
+  EXPECT_TRUE(eventually(seconds(20), [&] { return agent_->json({"status"})["probes"]["up"] == 1; }))
+      << agent_->ctl({"endpoints", "grpc"}).text;
+  EXPECT_EQ(state_of("grpc", address), "ok");
+  server.kill();
+  EXPECT_TRUE(eventually(seconds(5), [&] { return agent_->share("grpc", address) == 0; }));
+  EXPECT_EQ(state_of("grpc", address), "refused");
+}
+
 }  // namespace
 }  // namespace mesh::test
