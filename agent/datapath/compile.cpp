@@ -40,6 +40,16 @@ mesh_range range_for(const model::ServiceRoute& route, std::uint32_t service_id,
   return range;
 }
 
+/// Whether a route of `a` is one of `b`: the same object, not an equal one. Both are in the order of frontends.
+bool shares_a_service(const model::RoutingTable& a, const model::RoutingTable& b) {
+  auto other = b.services.begin();
+  return std::ranges::any_of(a.services, [&](const model::ServiceRoutePtr& route) {
+    const model::Frontend& frontend = route->service->frontend;
+    while (other != b.services.end() && (*other)->service->frontend < frontend) ++other;
+    return other != b.services.end() && *other == route;
+  });
+}
+
 /// The table's indices as backend ids, in the layout of mesh_slot.
 void fill_slots(const balance::Table& table, const model::ServiceRoute& route, std::uint32_t service_id,
                 const std::vector<std::uint32_t>& endpoint_ids, std::vector<mesh_slot>& slots) {
@@ -79,21 +89,22 @@ base::Result<Plan> Compiler::compile(const model::RoutingTablePtr& next) {
   for (const mesh_frontend_key& key : strays_) draft.plan.erase_frontend(key);
 
   const std::vector<model::ServiceRoutePtr>& want = next->services;
+  const std::vector<model::ServiceRoutePtr>& have = table_->services;
   draft.ids.reserve(want.size());
   const auto carry_over = [&]() -> Placed {
     std::size_t old = 0;
     for (const model::ServiceRoutePtr& route : want) {
-      if (table_ && old < ids_.size() && table_->services[old] == route) {
+      if (old < have.size() && have[old] == route) {
         draft.ids.push_back(ids_[old++]);
         continue;
       }
       const model::Frontend& frontend = route->service->frontend;
-      while (old < ids_.size() && frontend_at(old) < frontend) {
-        remove(ids_[old], frontend_at(old), draft);
+      while (old < have.size() && have[old]->service->frontend < frontend) {
+        remove(ids_[old], have[old]->service->frontend, draft);
         ++old;
       }
-      if (old < ids_.size() && frontend_at(old) == frontend) {
-        MESH_CHECK(place(ids_[old], false, table_ ? table_->services[old].get() : nullptr, *route, draft));
+      if (old < have.size() && have[old]->service->frontend == frontend) {
+        MESH_CHECK(place(ids_[old], false, have[old].get(), *route, draft));
         draft.ids.push_back(ids_[old++]);
         continue;
       }
@@ -103,7 +114,7 @@ base::Result<Plan> Compiler::compile(const model::RoutingTablePtr& next) {
       MESH_CHECK(place(*id, true, nullptr, *route, draft));
       draft.ids.push_back(*id);
     }
-    for (; old < ids_.size(); ++old) remove(ids_[old], frontend_at(old), draft);
+    for (; old < have.size(); ++old) remove(ids_[old], have[old]->service->frontend, draft);
     return {};
   };
   const Placed done = carry_over();
@@ -114,10 +125,6 @@ base::Result<Plan> Compiler::compile(const model::RoutingTablePtr& next) {
   }
   commit(draft, next);
   return std::move(draft.plan);
-}
-
-const model::Frontend& Compiler::frontend_at(std::size_t index) const {
-  return table_ ? table_->services[index]->service->frontend : recovered_[index];
 }
 
 Compiler::Placed Compiler::place(std::uint32_t id, bool is_new, const model::ServiceRoute* old,
@@ -277,7 +284,7 @@ void Compiler::commit(Draft& draft, const model::RoutingTablePtr& next) {
   append(open_.slots, draft.given_up.slots);
   ids_ = std::move(draft.ids);
   table_ = next;
-  recovered_ = {};
+  if (recovered_ && !shares_a_service(*recovered_, *next)) recovered_.reset();
   strays_.clear();
 }
 
@@ -361,7 +368,7 @@ Usage Compiler::usage() const {
 
 std::shared_ptr<const IdView> Compiler::ids() const {
   auto view = std::make_shared<IdView>();
-  if (!table_) {
+  if (recovered_) {
     view->table = std::make_shared<const model::RoutingTable>();
     return view;
   }

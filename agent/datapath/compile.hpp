@@ -65,8 +65,12 @@ class Compiler {
   /// Whether `table` alone, without what it replaces, would fit; else the kExhausted that compile() would return.
   [[nodiscard]] base::Result<void> fits(const model::RoutingTable& table) const;
 
-  /// The table in force, as of the last compile(); null after recover().
-  [[nodiscard]] const model::RoutingTablePtr& table() const { return table_; }
+  /// The table in force, as of the last compile(); null while a service of it is only known from recover().
+  [[nodiscard]] model::RoutingTablePtr table() const { return recovered_ ? nullptr : table_; }
+
+  /// The services in force, never null: as table(), with stand-ins (a frontend and no more) for services that are only
+  /// known from recover(). Compiled again, a stand-in stays in the kernel as it is.
+  [[nodiscard]] const model::RoutingTablePtr& in_force() const { return table_; }
 
   /// Closes the batch of what was given up since the last call; 0 if that is nothing. The batch may be released when
   /// a grace period has passed that began after the plans that gave up its contents were applied.
@@ -109,7 +113,6 @@ class Compiler {
   void recover_backends();
   void recover_tables();
 
-  [[nodiscard]] const model::Frontend& frontend_at(std::size_t index) const;
   Placed place(std::uint32_t id, bool is_new, const model::ServiceRoute* old, const model::ServiceRoute& next,
                Draft& draft);
   Placed place_backends(std::uint32_t id, const model::ServiceRoute& next, Draft& draft);
@@ -122,9 +125,9 @@ class Compiler {
   void unlink(std::uint32_t service_id, std::uint32_t backend_id);
 
   const MapStore* store_;
-  model::RoutingTablePtr table_;              // null after recover
-  std::vector<model::Frontend> recovered_;    // instead of table_, until the first compile
-  std::vector<std::uint32_t> ids_;            // service ids, parallel to table_->services or recovered_
+  model::RoutingTablePtr table_;
+  model::RoutingTablePtr recovered_;          // the stand-ins; null when table_ has none of them any more
+  std::vector<std::uint32_t> ids_;            // service ids, parallel to table_->services
   std::vector<mesh_frontend_key> strays_;     // elements of frontends that lead to no service of theirs
   std::unordered_set<std::uint32_t> broken_;  // services whose state names no sound table: to be written anew
 

@@ -46,12 +46,18 @@ void Compiler::recover_frontends(const std::vector<std::pair<mesh_frontend_key, 
     }
   }
   std::sort(live.begin(), live.end());
-  recovered_.reserve(live.size());
+  auto stand_ins = std::make_shared<model::RoutingTable>();
+  stand_ins->services.reserve(live.size());
   ids_.reserve(live.size());
   for (const auto& [frontend, id] : live) {
-    recovered_.push_back(frontend);
+    auto service = std::make_shared<model::Service>();
+    service->frontend = frontend;
+    stand_ins->services.push_back(
+        std::make_shared<const model::ServiceRoute>(model::ServiceRoute{.service = std::move(service)}));
     ids_.push_back(id);
   }
+  table_ = stand_ins;
+  recovered_ = std::move(stand_ins);
 }
 
 void Compiler::recover_backends() {

@@ -39,8 +39,7 @@ base::Result<ApplyResult> Writer::apply(const model::RoutingTablePtr& next) {
   if (!done && done.error().kind == base::ErrorKind::kExhausted && !stale_) {
     result.released += MESH_TRY(settle());
     done = apply_whole(next, result);
-    if (!done && done.error().kind == base::ErrorKind::kExhausted && !stale_ && compiler_->table() &&
-        compiler_->fits(*next)) {
+    if (!done && done.error().kind == base::ErrorKind::kExhausted && !stale_ && compiler_->fits(*next)) {
       done = apply_in_steps(next, result);
     }
   }
@@ -63,7 +62,7 @@ base::Result<void> Writer::apply_whole(const model::RoutingTablePtr& next, Apply
 base::Result<void> Writer::apply_in_steps(const model::RoutingTablePtr& next, ApplyResult& result) {
   // What is in force for each service of `next`; null: nothing yet.
   std::vector<model::ServiceRoutePtr> in_force(next->services.size());
-  const auto& old = compiler_->table()->services;
+  const auto& old = compiler_->in_force()->services;
   auto candidate = old.begin();
   for (std::size_t i = 0; i < in_force.size(); ++i) {
     const model::Frontend& frontend = next->services[i]->service->frontend;
@@ -153,8 +152,7 @@ base::Result<std::vector<std::string>> Writer::repair(std::size_t limit) {
   std::vector<std::string> lines = MESH_TRY(drift(store_, table)).describe(limit);
   if (lines.empty()) return lines;
   MESH_CHECK(recover());
-  ApplyResult result;
-  MESH_CHECK(apply_whole(table, result));
+  MESH_CHECK(apply(table));
   return lines;
 }
 

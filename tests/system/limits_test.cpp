@@ -39,5 +39,31 @@ TEST_F(LimitsTest, a_full_table_is_an_error_that_names_it_and_the_old_state_stay
   EXPECT_EQ(call(app(), Via::kTcp, "240.64.0.13:80", 1)[0].backend, "web1");
 }
 
+TEST_F(LimitsTest, a_change_over_a_restart_that_has_no_room_beside_the_old_state_is_applied_all_the_same) {
+  // 48 endpoints of 63; other 48 take their place while no agent runs.
+  const auto body = [&](int first_port) {
+    std::string text = "services:\n";
+    for (int i = 0; i < 8; ++i) {
+      text += fmt::format("  - {{name: s{0}, address: \"240.64.0.{1}:80\", endpoints: [", i, i + 10);
+      for (int e = 0; e < 6; ++e) {
+        text += fmt::format("{}{{address: \"{}\", weight: {}}}", e == 0 ? "" : ", ", hosts_[0]->v4(first_port + e),
+                            e == 0 ? 1 : 0);
+      }
+      text += "]}\n";
+    }
+    return text;
+  };
+  add_servers(1);
+  start_agent({.agent_yaml = "  limits: {backends: 64}\n", .body = body(6000)});
+  EXPECT_EQ(call(app(), Via::kTcp, "240.64.0.10:80", 1)[0].errnum, ECONNREFUSED);
+  ASSERT_EQ(agent_->terminate(), 0);
+  agent_->reconfigure(body(7000));
+  agent_->start();
+  EXPECT_TRUE(agent_->await_healthy(seconds(10))) << agent_->ctl({"status"}).text;
+  for (const char* const vip : {"240.64.0.10:80", "240.64.0.17:80"}) {
+    EXPECT_EQ(call(app(), Via::kTcp, vip, 1)[0].backend, "web1") << vip;
+  }
+}
+
 }  // namespace
 }  // namespace mesh::test

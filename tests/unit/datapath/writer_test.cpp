@@ -145,6 +145,68 @@ TEST_F(WriterTest, goes_in_steps_when_old_and_new_do_not_fit_beside_each_other) 
   }
 }
 
+TEST_F(WriterTest, goes_in_steps_also_right_after_a_restart) {
+  open({.services = 16, .ranges = 16, .slots = 24, .backends = 32});
+  const auto all_whole = [&](const model::RoutingTablePtr& old, const model::RoutingTablePtr& next) {
+    // Whatever a step has left: each service is as it was or as it shall be.
+    for (std::size_t i = 0; i < next->services.size(); ++i) {
+      const auto text = support::FakeReader(*store, next->services[i]->service->frontend).finish();
+      EXPECT_TRUE(text == support::reader_text(*old->services[i]) || text == support::reader_text(*next->services[i]))
+          << text;
+    }
+  };
+  auto old = services(0, 7, 2, 1);
+  ASSERT_TRUE(writer->apply(old));
+  // The same services with more slots, 14 to 21 of 24; then other services; then a failure halfway.
+  auto next = services(0, 7, 2, 2, 2);
+  reopen();
+  auto result = writer->apply(next);
+  ASSERT_TRUE(result) << result.error().to_string();
+  EXPECT_GT(result->steps, 1u);
+  EXPECT_EQ(result->changes.updated, 7u);
+  expect_in_force(next);
+  EXPECT_EQ(writer->apply(next)->ops, 0u);
+
+  old = std::exchange(next, services(7, 7, 2, 3, 2));
+  reopen();
+  result = writer->apply(next);
+  ASSERT_TRUE(result) << result.error().to_string();
+  EXPECT_GT(result->steps, 1u);
+  EXPECT_EQ(result->changes.removed, 7u);
+  expect_in_force(next);
+
+  old = std::exchange(next, services(7, 7, 3, 4));
+  reopen();
+  store->fail(15, EIO);
+  ASSERT_FALSE(writer->apply(next));
+  all_whole(old, next);
+  ASSERT_TRUE(writer->apply(next)) << "stale: it recovers by itself and goes on";
+  expect_in_force(next);
+}
+
+TEST_F(WriterTest, what_had_no_room_after_a_restart_is_applied_once_the_sockets_are_gone) {
+  open({.services = 8, .ranges = 16, .slots = 64, .backends = 9});
+  const auto old = services(0, 4, 2, 1);
+  ASSERT_TRUE(writer->apply(old));
+  reopen();
+  {
+    const std::lock_guard lock(mutex);
+    named = {1, 2, 3, 4, 5, 6, 7, 8};
+  }
+  const auto next = services(4, 4, 2, 2);
+  const auto refused = writer->apply(next);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, base::ErrorKind::kExhausted);
+  EXPECT_THAT(refused.error().message, HasSubstr("map 'backends' is full"));
+  {
+    const std::lock_guard lock(mutex);
+    named.clear();
+  }
+  const auto result = writer->apply(next);
+  ASSERT_TRUE(result) << result.error().to_string();
+  expect_in_force(next);
+}
+
 TEST_F(WriterTest, goes_on_from_what_the_kernel_has_after_a_fault) {
   open({.services = 16, .ranges = 32, .slots = 64, .backends = 64});
   ASSERT_TRUE(writer->apply(services(0, 3, 2, 1)));
