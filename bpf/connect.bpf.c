@@ -11,48 +11,105 @@
  * Minimum kernel: 5.12 (atomics with a result). From 5.18 on a refusal is ECONNREFUSED and the verdict of earlier
  * programs is seen; before, a refusal is EPERM.
  * Agent dead: the tables of the last plan stay in force.
- * Counted: per service connects, refused, passed, affinity_hits; per backend opened; in `reasons` whatever was not
- * ordinary.
+ * Counted: per service connects, refused, passed, affinity_hits; per backend opened, and closed where a socket connects
+ * anew; in `reasons` whatever was not ordinary.
  */
 #include "mesh_hook.h"
+#include "mesh_outcome.h"
+
+/* The kernel's own socket, as far as it is looked at. */
+struct sock_common___mesh {
+  struct {
+    __s64 counter;
+  } skc_cookie;
+} __attribute__((preserve_access_index));
+struct sock___mesh {
+  struct sock_common___mesh __sk_common;
+} __attribute__((preserve_access_index));
+
+struct bpf_sock_addr_kern___mesh {
+  struct sock___mesh *sk;
+} __attribute__((preserve_access_index));
+
+extern void *bpf_cast_to_kern_ctx(void *context) __ksym __weak;
 
 /*
- * An ordinary connection. A record of the socket's earlier connect() must not speak for it. Most sockets never had one,
- * and this is the path of everything that is no service's, so what is nearly free comes first: a TCP socket keeps the
- * address of its last peer, refused, reset or disconnected, so that one without has not connected before. A UDP socket
- * loses it with connect(AF_UNSPEC) and is looked up by its cookie.
+ * May the socket have a record of an earlier connect()? Most never had one, so what is nearly free comes first. A TCP
+ * socket keeps the address of its last peer, refused, reset or disconnected: one without has not connected before. A UDP
+ * socket loses it with connect(AF_UNSPEC), but not the cookie that its record was made with; asking the helper for it
+ * would make one.
  */
-static __always_inline int mesh_connect_elsewhere(struct bpf_sock_addr *ctx) {
+static __always_inline int mesh_connected_before(struct bpf_sock_addr *ctx) {
   const struct bpf_sock *sk = ctx->sk;
-  if (sk && ctx->protocol == MESH_IPPROTO_TCP) {
-    const __u32 connected_before =
-        ctx->family == 2 /* AF_INET */ ? sk->dst_ip4
-                                       : sk->dst_ip6[0] | sk->dst_ip6[1] | sk->dst_ip6[2] | sk->dst_ip6[3];
-    if (!connected_before) return MESH_ALLOW;
+  if (!sk) return 1;
+  if (ctx->protocol == MESH_IPPROTO_TCP) {
+    const __u32 peer = ctx->family == 2 /* AF_INET */
+                           ? sk->dst_ip4
+                           : sk->dst_ip6[0] | sk->dst_ip6[1] | sk->dst_ip6[2] | sk->dst_ip6[3];
+    return peer != 0;
   }
-  mesh_owner_forget(bpf_get_socket_cookie(ctx));
+  if (!mesh_config.has_kernel_context) return 1;
+  const struct bpf_sock_addr_kern___mesh *context = bpf_cast_to_kern_ctx(ctx);
+  return context->sk->__sk_common.skc_cookie.counter != 0;
+}
+
+/* What connect() knows of the connection that the socket had until now. */
+static __always_inline void mesh_end_earlier(struct mesh_owner *record, __u64 cookie) {
+  const struct mesh_ending ending = {.outcome =
+                                         record->proto == MESH_IPPROTO_TCP && !record->connect_us ? MESH_ABORTED : 0};
+  mesh_record_end(record, &ending, cookie);
+}
+
+/* An ordinary connection: a record of the socket's earlier connect() must not speak for it. */
+static __always_inline int mesh_connect_elsewhere(struct bpf_sock_addr *ctx) {
+  if (!mesh_connected_before(ctx)) return MESH_ALLOW;
+  const __u64 cookie = bpf_get_socket_cookie(ctx);
+  struct mesh_owner *record = mesh_owner_find(cookie);
+  if (!record) return MESH_ALLOW;
+  mesh_end_earlier(record, cookie);
+  mesh_owner_free(record);
   return MESH_ALLOW;
 }
 
+/* Opens the socket's record. A full map costs the answer of getpeername() and the feedback, not the connection. */
 static __always_inline void mesh_record_owner(struct bpf_sock_addr *ctx, const struct mesh_frontend_key *key,
                                               __u32 service_id, const struct mesh_choice *choice) {
-  struct mesh_owner record = {
-      .cookie = bpf_get_socket_cookie(ctx),
-      .start_ns = MESH_NOW_NS(),
-      .service_id = service_id,
-      .backend_id = choice->backend_id,
-      .backend_generation = choice->backend_generation,
-      .frontend_port_be = key->port_be,
-      .backend_port_be = choice->port_be,
-      .netns_cookie = bpf_get_netns_cookie(ctx),
-      .cgroup_id = bpf_get_current_cgroup_id(),
-      .pid = bpf_get_current_pid_tgid() >> 32,
-      .proto = key->proto,
-  };
-  __builtin_memcpy(record.frontend_addr, key->addr, sizeof(record.frontend_addr));
-  __builtin_memcpy(record.backend_addr, choice->addr, sizeof(record.backend_addr));
-  mesh_owner_put(&record);
-  mesh_owner_link_mptcp(ctx->sk, record.cookie);
+  const __u64 cookie = bpf_get_socket_cookie(ctx);
+  struct mesh_owner *record = mesh_connected_before(ctx) ? mesh_owner_find(cookie) : 0;
+  if (record) {
+    mesh_end_earlier(record, cookie);
+    __sync_lock_test_and_set(&record->cookie, cookie | MESH_OWNER_BUSY);
+  } else {
+    record = mesh_owner_claim(cookie);
+  }
+  if (!record) {
+    mesh_count(MESH_REASON_OWNER_FULL);
+    return;
+  }
+  record->service_id = service_id;
+  record->backend_id = choice->backend_id;
+  record->backend_generation = choice->backend_generation;
+  record->frontend_port_be = key->port_be;
+  record->backend_port_be = choice->port_be;
+  __builtin_memcpy(record->frontend_addr, key->addr, sizeof(record->frontend_addr));
+  __builtin_memcpy(record->backend_addr, choice->addr, sizeof(record->backend_addr));
+  record->proto = key->proto;
+  if (choice->flags & MESH_RANGE_FEEDBACK) {
+    record->flags = MESH_OWNER_FEEDBACK;
+    record->outcome = MESH_OUTCOME_NONE;
+    record->connect_us = 0;
+    record->start_ns = bpf_ktime_get_ns();
+    record->netns_cookie = bpf_get_netns_cookie(ctx);
+    record->cgroup_id = bpf_get_current_cgroup_id();
+    record->pid = bpf_get_current_pid_tgid() >> 32;
+    bpf_get_current_comm(record->comm, sizeof(record->comm));
+  } else {
+    record->flags = 0;
+    record->start_ns = MESH_NOW_NS();
+  }
+  mesh_owner_publish(record, cookie);
+  mesh_owner_link_mptcp(ctx->sk, cookie);
+  mesh_count_opened(choice->backend_id);
 }
 
 static __always_inline int mesh_connect(struct bpf_sock_addr *ctx, enum mesh_family family) {
@@ -87,7 +144,6 @@ static __always_inline int mesh_connect(struct bpf_sock_addr *ctx, enum mesh_fam
   mesh_record_owner(ctx, &key, service_id, &choice);
   mesh_write_address(ctx, family, choice.addr, choice.port_be);
   MESH_COUNT_SERVICE(service_id, connects);
-  mesh_count_opened(choice.backend_id);
   return MESH_ALLOW;
 }
 

@@ -10,8 +10,7 @@
  * ::ffff:a.b.c.d; so both look into the same storage with 16-byte addresses.
  * Minimum kernel: 5.12, as connect.
  * Agent dead: the tables of the last plan stay in force; known peers are translated as before.
- * Counted: per service datagrams, refused, passed; per backend opened (once per socket and choice); UDP_PEERS_FULL,
- * UDP_STORAGE in `reasons`.
+ * Counted: per service datagrams, refused, passed; UDP_PEERS_FULL, UDP_STORAGE in `reasons`.
  * Limits: a socket remembers MESH_UDP_PEERS services and the last two backends of each. Two services with one and the
  * same backend address, used from one socket: an answer is said to come from the one that was used first.
  */
@@ -86,7 +85,6 @@ static __always_inline int mesh_send(struct bpf_sock_addr *ctx, enum mesh_family
       peer->backend_id = choice.backend_id;
       peer->backend_generation = choice.backend_generation;
     }
-    mesh_count_opened(choice.backend_id);
   }
   mesh_write_address(ctx, family, choice.addr, choice.port_be);
   MESH_COUNT_SERVICE(service_id, datagrams);

@@ -14,6 +14,7 @@
 #include "base/random.hpp"
 #include "datapath/counters.hpp"
 #include "datapath/grace.hpp"
+#include "datapath/owners.hpp"
 #include "datapath/records.hpp"
 #include "observe/metrics.hpp"
 
@@ -45,12 +46,8 @@ void raise_descriptor_limit() {
 datapath::NamedBackends named_backends(const datapath::MapSet& maps) {
   return [&maps]() -> base::Result<std::unordered_set<std::uint32_t>> {
     std::unordered_set<std::uint32_t> named;
-    const auto& shape = maps.shape(Table::kOwner);
-    MESH_CHECK(datapath::scan_hash(maps.fd(Table::kOwner), shape, [&](const std::byte*, const std::byte* value) {
-      mesh_owner owner{};
-      std::memcpy(&owner, value, std::min<std::size_t>(sizeof(owner), shape.value_size));
-      named.insert(owner.backend_id);
-    }));
+    const auto memory = MESH_TRY(datapath::OwnerMemory::map(maps, datapath::Access::kRead));
+    memory.for_each([&](const mesh_owner& owner) { named.insert(owner.backend_id); });
     return named;
   };
 }

@@ -13,6 +13,7 @@
 #include "datapath/bpf_map_store.hpp"
 #include "datapath/counters.hpp"
 #include "datapath/own_cgroup.hpp"
+#include "datapath/owners.hpp"
 #include "datapath/records.hpp"
 
 namespace mesh::app {
@@ -117,23 +118,20 @@ class Dumper {
   base::Result<void> owners() {
     std::vector<api::OwnerRow> rows;
     const auto now = base::steady_now().time_since_epoch();
-    const std::size_t size = std::min<std::size_t>(sizeof(mesh_owner), maps_.shape(Table::kOwner).value_size);
-    MESH_CHECK(datapath::scan_hash(
-        maps_.fd(Table::kOwner), maps_.shape(Table::kOwner), [&](const std::byte*, const std::byte* value) {
-          mesh_owner owner{};
-          std::memcpy(&owner, value, size);
-          mesh_frontend_key frontend{};
-          std::memcpy(frontend.addr, owner.frontend_addr, sizeof(frontend.addr));
-          frontend.port_be = owner.frontend_port_be;
-          frontend.proto = owner.proto;
-          mesh_backend backend{};
-          std::memcpy(backend.addr, owner.backend_addr, sizeof(backend.addr));
-          backend.port_be = owner.backend_port_be;
-          const auto age = now - base::Duration(static_cast<std::int64_t>(owner.start_ns));
-          rows.push_back({owner.cookie, datapath::to_string(frontend), datapath::address_of(backend).to_string(),
-                          owner.service_id, owner.backend_id, owner.pid, owner.cgroup_id,
-                          std::chrono::duration<double>(age).count()});
-        }));
+    const auto memory = MESH_TRY(datapath::OwnerMemory::map(maps_, datapath::Access::kRead));
+    memory.for_each([&](const mesh_owner& owner) {
+      mesh_frontend_key frontend{};
+      std::memcpy(frontend.addr, owner.frontend_addr, sizeof(frontend.addr));
+      frontend.port_be = owner.frontend_port_be;
+      frontend.proto = owner.proto;
+      mesh_backend backend{};
+      std::memcpy(backend.addr, owner.backend_addr, sizeof(backend.addr));
+      backend.port_be = owner.backend_port_be;
+      const auto age = now - base::Duration(static_cast<std::int64_t>(owner.start_ns));
+      rows.push_back({owner.cookie, datapath::to_string(frontend), datapath::address_of(backend).to_string(),
+                      owner.service_id, owner.backend_id, owner.pid, owner.cgroup_id,
+                      std::chrono::duration<double>(age).count()});
+    });
     std::ranges::sort(rows, {}, &api::OwnerRow::cookie);
     for (const api::OwnerRow& row : rows) {
       if (row.cookie <= request_.after && request_.after != 0) continue;

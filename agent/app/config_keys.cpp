@@ -142,14 +142,16 @@ void decode_canary_address(Decoder& decoder, const Key& key, const Value& value,
   static_cast<CanarySettings*>(target)->*Member = std::move(text);
 }
 
-void decode_live_shards(Decoder& decoder, const Key& key, const Value& value, void* target) {
+template <auto Member>
+void decode_power_of_two(Decoder& decoder, const Key& key, const Value& value, void* target) {
   std::int64_t number = 0;
   if (!decoder.integer(key, value, number)) return;
-  if (!std::has_single_bit(static_cast<std::uint64_t>(number))) {
-    decoder.error(value, value.text + " is not a power of two", "use 1, 2, 4 or 8");
+  const auto wanted = static_cast<std::uint64_t>(number);
+  if (!std::has_single_bit(wanted)) {
+    decoder.error(value, value.text + " is not a power of two", "use " + std::to_string(std::bit_ceil(wanted)));
     return;
   }
-  static_cast<TableSizes*>(target)->live_shards = static_cast<std::uint32_t>(number);
+  static_cast<TableSizes*>(target)->*Member = static_cast<std::uint32_t>(number);
 }
 
 constexpr Key kTlsKeys[] = {
@@ -188,12 +190,19 @@ constexpr Key kLimitKeys[] = {
         {32, kMaxTable}),
     key<&TableSizes::slots>("slots", "Slots of all services together; see meshd estimate.", {1024, kMaxTable}),
     key<&TableSizes::backends>("backends", "Endpoints of all services together.", {64, kMaxTable}),
-    key<&TableSizes::owners>("owners", "Sockets with a record at one time.", {64, kMaxTable}),
+    with_decode(key<&TableSizes::owners>("owners",
+                                         "Sockets with a record at one time; a power of two. Leave a quarter free: "
+                                         "a record has 32 places where it may be.",
+                                         {64, kMaxTable}),
+                decode_power_of_two<&TableSizes::owners>),
     key<&TableSizes::affinities>("affinities", "Clients remembered for session affinity.", {64, kMaxTable}),
+    with_decode(key<&TableSizes::events>(
+                    "events", "Bytes of the ring that samples of connections pass; a power of two.", {65536, 1U << 30}),
+                decode_power_of_two<&TableSizes::events>),
     with_decode(key<&TableSizes::live_shards>("live_shards",
                                               "Copies of the service counters, to keep CPUs apart; a power of two.",
                                               {1, MESH_LIVE_SHARDS_MAX}),
-                decode_live_shards),
+                decode_power_of_two<&TableSizes::live_shards>),
 };
 const Table kLimitsTable{.name = "limits", .keys = kLimitKeys, .defaults = &kFreshSizes};
 

@@ -5,6 +5,7 @@
 
 #include "base/log.hpp"
 #include "datapath/occupancy.hpp"
+#include "datapath/owners.hpp"
 
 namespace mesh::app {
 namespace {
@@ -65,7 +66,7 @@ void Housekeeper::look() {
     count_at_ = now + options_.count_interval;
     const datapath::MapSet& maps = datapath_.maps();
     state_.frontends = count(maps, datapath::Table::kFrontends, state_.frontends);
-    state_.owners = count(maps, datapath::Table::kOwner, state_.owners);
+    state_.owners = datapath::count_owners(maps).value_or(state_.owners);
     state_.affinities = count(maps, datapath::Table::kAffinity, state_.affinities);
     state_.counted_at = base::wall_now();
   }

@@ -37,6 +37,7 @@ mesh_range range_for(const model::ServiceRoute& route, std::uint32_t service_id,
   range.affinity_timeout_s = static_cast<std::uint32_t>(service.affinity_timeout.count());
   range.algorithm = static_cast<std::uint8_t>(service.algorithm);
   range.hash_key = static_cast<std::uint8_t>(service.hash_key);
+  range.flags = service.feedback ? MESH_RANGE_FEEDBACK : 0;
   return range;
 }
 

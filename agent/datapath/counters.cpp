@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "datapath/owners.hpp"
+
 namespace mesh::datapath {
 namespace {
 
@@ -106,13 +108,16 @@ base::Result<std::vector<MapUse>> read_map_use(const MapSet& maps) {
     use.capacity = maps.shape(table).max_entries;
     use.memory_bytes = map_memory_bytes(maps.fd(table), maps.shape(table));
     switch (table) {
-      case Table::kFrontends:
       case Table::kOwner:
+        use.used = MESH_TRY(count_owners(maps));
+        break;
+      case Table::kFrontends:
       case Table::kAffinity:
         use.used = MESH_TRY(count_elements(maps.fd(table), maps.shape(table)));
         break;
       case Table::kServices:
       case Table::kServiceState:
+      case Table::kServiceLatency:
         use.used = services;
         break;
       case Table::kServiceLive:
@@ -126,6 +131,7 @@ base::Result<std::vector<MapUse>> read_map_use(const MapSet& maps) {
         break;
       case Table::kBackends:
       case Table::kBackendLive:
+      case Table::kBackendOutcomes:
         use.used = backends;
         break;
       case Table::kControl:
@@ -137,6 +143,8 @@ base::Result<std::vector<MapUse>> read_map_use(const MapSet& maps) {
       case Table::kUdpPeers:
       case Table::kMptcpOwner:
         break;  // in the sockets, without a number of its own
+      case Table::kEvents:
+        break;  // emptied several times a second
     }
     result.push_back(use);
   }
@@ -169,6 +177,8 @@ std::uint64_t estimate_bytes(const MapShape& shape) {
       return entries * (value * cpus + 8);
     case BPF_MAP_TYPE_SK_STORAGE:
       return kPage;
+    case BPF_MAP_TYPE_RINGBUF:
+      return entries + 3 * kPage;  // two pages of positions and one of its own
     default:
       return round_up(entries * value, kPage) + kPage;
   }
@@ -191,11 +201,14 @@ std::vector<SizeEstimate> estimate(const TableSizes& sizes) {
       array(sizeof(mesh_backend)),
       array(sizeof(mesh_service_live)),
       array(sizeof(mesh_backend_live)),
-      hash(sizeof(std::uint64_t), sizeof(mesh_owner)),
+      array(sizeof(mesh_backend_outcomes)),
+      array(sizeof(mesh_service_latency)),
+      array(sizeof(mesh_owner)),
       hash(sizeof(mesh_affinity_key), sizeof(mesh_affinity)),
       {BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(mesh_udp_peers), 0, BPF_F_NO_PREALLOC},
       {BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(std::uint64_t), 0, BPF_F_NO_PREALLOC},
       {BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(std::uint64_t), MESH_REASONS_MAX, 0},
+      {BPF_MAP_TYPE_RINGBUF, 0, 0, 1, 0},
   }};
   std::vector<SizeEstimate> result;
   for (std::size_t i = 0; i < kTableCount; ++i) {

@@ -16,10 +16,13 @@
 
 #include "datapath/migrate.hpp"
 #include "datapath/own_cgroup.hpp"
+#include "datapath/tracers.hpp"
 #include "mesh_explain.h"
 
 namespace mesh::datapath {
 namespace {
+
+constexpr int kKernelEnotsupp = 524;  // include/linux/errno.h: has no name in user space
 
 /// Returns when no BPF program that ran at the call still runs.
 void wait_for_running_programs() {
@@ -163,9 +166,9 @@ base::Result<void> Datapath::load_programs(const MapSet* on, const MapSet* share
     MESH_CHECK(programs_->reuse(table, from->fd(table)));
     if (table == Table::kOwner) owner_id = from->id(table);
   }
-  std::vector<int> previous;
+  std::vector<const MapSet*> previous;
   for (const NumberedSet& set : left) {
-    if (set.maps.id(Table::kOwner) != owner_id) previous.push_back(set.maps.fd(Table::kOwner));
+    if (set.maps.id(Table::kOwner) != owner_id) previous.push_back(&set.maps);
   }
   if (previous.size() > 2) {
     return base::fail(base::ErrorKind::kConflict,
@@ -174,8 +177,11 @@ base::Result<void> Datapath::load_programs(const MapSet* on, const MapSet* share
   }
   if (!previous.empty()) MESH_CHECK(programs_->with_previous_owners(previous));
   MESH_CHECK(programs_->load());
-  features_ = {programs_->config().has_retval != 0, programs_->config().has_mptcp != 0,
-               programs_->program_fd("mesh_explain_pick") >= 0, programs_->config().has_kernel_context != 0};
+  features_ = {.retval = programs_->config().has_retval != 0,
+               .mptcp = programs_->config().has_mptcp != 0,
+               .explain = programs_->program_fd("mesh_explain_pick") >= 0,
+               .kernel_context = programs_->config().has_kernel_context != 0,
+               .tracing = programs_->program_fd(kTracers.front().program) >= 0};
   return {};
 }
 
@@ -199,6 +205,7 @@ base::Result<void> Datapath::attach_and_switch(unsigned number, const std::vecto
   const bool moving = programs_->program_fd("mesh_mv_release") >= 0;
   std::vector<OwnerMerge> merges;
   for (const NumberedSet& set : left) merges.emplace_back(set.maps, maps_);
+  MESH_CHECK(attach_tracers());
   if (moving) {
     MESH_CHECK(attach(Phase::kMoving));
     for (OwnerMerge& merge : merges) MESH_CHECK(merge.first_pass());
@@ -224,6 +231,7 @@ base::Result<void> Datapath::attach_and_switch(unsigned number, const std::vecto
   }
   // Last: as long as a left set is there, a restart would merge it, and closed sockets must be gone from it.
   if (moving) MESH_CHECK(attach(Phase::kSettled));
+  MESH_CHECK(settle_tracers(directory_.links_folder()));
   store_ = std::make_unique<BpfMapStore>(maps_);
   return {};
 }
@@ -241,6 +249,21 @@ base::Result<void> Datapath::attach(Phase phase) {
       const int program = programs_->program_fd(phase == Phase::kMoving ? hook.moving : hook.program);
       MESH_CHECK(attach_hook(directory_.links_folder(), *cgroup, i, program, step_before_link()));
     }
+  }
+  return {};
+}
+
+/// A kernel that knows the functions but can't attach to them (no trampolines on this architecture) is not an error:
+/// feedback goes without.
+base::Result<void> Datapath::attach_tracers() {
+  for (const Tracer& tracer : kTracers) {
+    const int program = programs_->program_fd(tracer.program);
+    if (program < 0) continue;
+    MESH_CHECK(step("watch " + std::string(tracer.function)));
+    const auto attached = attach_tracer(directory_.links_folder(), tracer, program);
+    if (attached) continue;
+    if (attached.error().errnum != kKernelEnotsupp && attached.error().errnum != EOPNOTSUPP) return attached;
+    features_.tracing = false;
   }
   return {};
 }

@@ -114,6 +114,7 @@ class Datapath {
     kSettled,  ///< The hooks of kMoving, with their ordinary programs.
   };
   base::Result<void> attach(Phase phase);
+  base::Result<void> attach_tracers();
   [[nodiscard]] BeforeLink step_before_link() const;
   base::Result<void> step(const std::string& name) const;
   void describe_control();

@@ -18,10 +18,11 @@ struct TableSizes {
   std::uint32_t services = 16384;  ///< frontends, services, service_state; ids 1 .. services-1
   std::uint32_t ranges = 32768;    ///< twice the services: an update holds the old range and the new one
   std::uint32_t slots = 1048576;
-  std::uint32_t backends = 262144;
-  std::uint32_t owners = 131072;  ///< sockets with a record at one time
+  std::uint32_t backends = 131072;
+  std::uint32_t owners = 131072;  ///< sockets with a record at one time; a power of two, at least MESH_OWNER_WAYS
   std::uint32_t affinities = 65536;
-  std::uint32_t live_shards = 1;  ///< a power of two, at most MESH_LIVE_SHARDS_MAX
+  std::uint32_t events = 1U << 22;  ///< bytes of the ring of samples; a power of two and of pages
+  std::uint32_t live_shards = 1;    ///< a power of two, at most MESH_LIVE_SHARDS_MAX
   bool operator==(const TableSizes&) const = default;
 };
 

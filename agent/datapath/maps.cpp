@@ -33,11 +33,14 @@ constexpr std::array<TableFacts, kTableCount> kFacts{{
     {"service_live", true, "agent.limits.services"},
     // Read one element at a time and rarely: mapped, its 64 bytes per backend would count as the agent's memory.
     {"backend_live", false, "agent.limits.backends"},
-    {"owner", false, "agent.limits.owners"},
+    {"backend_outcomes", false, "agent.limits.backends"},
+    {"service_latency", false, "agent.limits.services"},
+    {"owner", false, "agent.limits.owners"},  // mapped while it is looked through: owners.hpp
     {"affinity", false, "agent.limits.affinities"},
     {"udp_peers", false, ""},
     {"mptcp_owner", false, ""},
     {"reasons", false, ""},
+    {"events", false, "agent.limits.events"},
 }};
 
 constexpr std::uint32_t kBatch = 1024;  // elements per system call
@@ -57,6 +60,7 @@ std::uint32_t entries_of(Table table, const TableSizes& sizes) {
     case Table::kFrontends:
     case Table::kServices:
     case Table::kServiceState:
+    case Table::kServiceLatency:
       return sizes.services;
     case Table::kServiceLive:
       return sizes.services * sizes.live_shards;
@@ -66,11 +70,14 @@ std::uint32_t entries_of(Table table, const TableSizes& sizes) {
       return sizes.slots;
     case Table::kBackends:
     case Table::kBackendLive:
+    case Table::kBackendOutcomes:
       return sizes.backends;
     case Table::kOwner:
       return sizes.owners;
     case Table::kAffinity:
       return sizes.affinities;
+    case Table::kEvents:
+      return sizes.events;
     case Table::kControl:
     case Table::kUdpPeers:
     case Table::kMptcpOwner:
@@ -159,6 +166,7 @@ TableSizes MapSet::sizes() const {
   sizes.backends = shape(Table::kBackends).max_entries;
   sizes.owners = shape(Table::kOwner).max_entries;
   sizes.affinities = shape(Table::kAffinity).max_entries;
+  sizes.events = shape(Table::kEvents).max_entries;
   sizes.live_shards = shape(Table::kServiceLive).max_entries / sizes.services;
   return sizes;
 }

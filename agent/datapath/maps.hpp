@@ -31,18 +31,21 @@ enum class Table : std::uint8_t {
   kBackends,
   kServiceLive,
   kBackendLive,
+  kBackendOutcomes,
+  kServiceLatency,
   kOwner,
   kAffinity,
   kUdpPeers,
   kMptcpOwner,
   kReasons,
+  kEvents,
 };
-inline constexpr std::size_t kTableCount = 14;
+inline constexpr std::size_t kTableCount = 17;
 
 /// The map's name, in BPF and as a pin: "service_state".
 std::string_view to_string(Table table);
 inline constexpr Table table_at(std::size_t index) { return static_cast<Table>(index); }
-/// Whether the agent sees it as memory.
+/// Whether the agent sees it as memory all the time.
 bool is_mapped_array(Table table);
 /// How many elements these sizes give the map; 0 where it has a fixed number.
 std::uint32_t entries_of(Table table, const TableSizes& sizes);

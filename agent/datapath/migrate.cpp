@@ -5,8 +5,9 @@
 #include <bpf/libbpf.h>
 
 #include <cerrno>
-#include <optional>
 #include <string>
+
+#include "datapath/owners.hpp"
 
 namespace mesh::datapath {
 namespace {
@@ -93,15 +94,6 @@ base::Result<void> copy_reasons(const MapSet& from, const MapSet& to) {
   return {};
 }
 
-/// start_ns of the socket's record, or nothing if there is none.
-std::optional<std::uint64_t> record_start(const MapSet& set, std::uint64_t cookie) {
-  std::vector<std::byte> value(std::max<std::size_t>(set.shape(Table::kOwner).value_size, sizeof(mesh_owner)));
-  if (::bpf_map_lookup_elem(set.fd(Table::kOwner), &cookie, value.data()) != 0) return std::nullopt;
-  mesh_owner record{};
-  std::memcpy(&record, value.data(), sizeof(record));
-  return record.start_ns;
-}
-
 }  // namespace
 
 base::Result<void> check_fits(const MapSet& from, const TableSizes& sizes) {
@@ -128,23 +120,25 @@ base::Result<void> check_fits(const MapSet& from, const TableSizes& sizes) {
   MESH_CHECK(check_table(Table::kRanges, ranges, sizes));
   MESH_CHECK(check_table(Table::kSlots, slots, sizes));
   MESH_CHECK(check_table(Table::kBackends, backends, sizes));
-  for (const Table table : {Table::kFrontends, Table::kOwner, Table::kAffinity}) {
+  for (const Table table : {Table::kFrontends, Table::kAffinity}) {
     const std::uint64_t need = MESH_TRY(count_elements(from.fd(table), from.shape(table)));
     MESH_CHECK(check_table(table, need, sizes));
   }
-  return {};
+  const std::uint64_t owners = MESH_TRY(count_owners(from));
+  return check_table(Table::kOwner, owners, sizes);
 }
 
 base::Result<void> copy_tables(const MapSet& from, const MapSet& to) {
   for (std::size_t i = 0; i < kTableCount; ++i) {
     const Table table = table_at(i);
     const bool in_sockets = table == Table::kUdpPeers || table == Table::kMptcpOwner;
-    if (from.id(table) == to.id(table) || table == Table::kOwner || in_sockets) continue;
+    const bool read_out = table == Table::kEvents;  // the last agent has what was in it; samples are best effort
+    if (from.id(table) == to.id(table) || table == Table::kOwner || in_sockets || read_out) continue;
     if (table == Table::kServiceLive) {
       copy_service_live(from, to);
     } else if (table == Table::kReasons) {
       MESH_CHECK(copy_reasons(from, to));
-    } else if (table == Table::kBackendLive) {
+    } else if (table == Table::kBackendLive || table == Table::kBackendOutcomes || table == Table::kServiceLatency) {
       MESH_CHECK(copy_counters(from, to, table));
     } else if (is_mapped_array(table)) {
       copy_array(from, to, table);
@@ -157,41 +151,40 @@ base::Result<void> copy_tables(const MapSet& from, const MapSet& to) {
 
 base::Result<void> OwnerMerge::bring_newer() {
   if (from_.id(Table::kOwner) == to_.id(Table::kOwner)) return {};
-  const std::size_t size = std::max({from_.shape(Table::kOwner).value_size, to_.shape(Table::kOwner).value_size,
-                                     static_cast<std::uint32_t>(sizeof(mesh_owner))});
-  std::vector<std::byte> value(size);
+  const OwnerMemory from = MESH_TRY(OwnerMemory::map(from_, Access::kRead));
+  const OwnerMemory to = MESH_TRY(OwnerMemory::map(to_, Access::kWrite));
   base::Result<void> result;
-  MESH_CHECK(
-      scan_hash(from_.fd(Table::kOwner), from_.shape(Table::kOwner), [&](const std::byte* key, const std::byte* old) {
-        std::uint64_t cookie = 0;
-        std::memcpy(&cookie, key, sizeof(cookie));
-        std::ranges::fill(value, std::byte{0});
-        std::memcpy(value.data(), old, from_.shape(Table::kOwner).value_size);
-        mesh_owner record{};
-        std::memcpy(&record, value.data(), sizeof(record));
-        const auto known = record_start(to_, cookie);
-        if (known && *known >= record.start_ns) return;
-        const auto copy = copied_.find(cookie);
-        if (copy != copied_.end() && copy->second == record.start_ns) return;  // left us since
-        if (::bpf_map_update_elem(to_.fd(Table::kOwner), &cookie, value.data(), BPF_ANY) != 0) {
-          result = base::fail_errno(errno, "copy an owner record", "raise agent.limits.owners");
-          return;
-        }
-        if (!record_start(from_, cookie)) {  // closed meanwhile
-          ::bpf_map_delete_elem(to_.fd(Table::kOwner), &cookie);
-          return;
-        }
-        copied_[cookie] = record.start_ns;
-      }));
+  from.for_each([&](const mesh_owner& record) {
+    const auto known = to.find(record.cookie);
+    if (known && known->start_ns >= record.start_ns) return;
+    const auto copy = copied_.find(record.cookie);
+    if (copy != copied_.end() && copy->second == record.start_ns) return;  // left us since
+    if (!to.put(record)) {
+      result =
+          base::fail(base::ErrorKind::kExhausted, "copy an owner record: no free slot", "raise agent.limits.owners");
+      return;
+    }
+    if (!from.find(record.cookie)) {  // closed meanwhile
+      to.erase(record.cookie);
+      return;
+    }
+    copied_[record.cookie] = record.start_ns;
+  });
   return result;
 }
 
 base::Result<void> OwnerMerge::first_pass() { return bring_newer(); }
 
 base::Result<void> OwnerMerge::second_pass() {
-  for (const auto& [cookie, start_ns] : copied_) {
-    if (record_start(from_, cookie)) continue;
-    if (record_start(to_, cookie) == start_ns) ::bpf_map_delete_elem(to_.fd(Table::kOwner), &cookie);
+  if (from_.id(Table::kOwner) == to_.id(Table::kOwner)) return {};
+  {
+    const OwnerMemory from = MESH_TRY(OwnerMemory::map(from_, Access::kRead));
+    const OwnerMemory to = MESH_TRY(OwnerMemory::map(to_, Access::kWrite));
+    for (const auto& [cookie, start_ns] : copied_) {
+      if (from.find(cookie)) continue;
+      const auto copy = to.find(cookie);
+      if (copy && copy->start_ns == start_ns) to.erase(cookie);
+    }
   }
   return bring_newer();
 }

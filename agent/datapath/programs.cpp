@@ -8,8 +8,12 @@
 
 #include <cerrno>
 #include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
+
+#include "datapath/tracers.hpp"
 
 namespace mesh::datapath {
 namespace {
@@ -20,9 +24,11 @@ thread_local std::string load_log;
 
 int keep_log(libbpf_print_level level, const char* format, va_list arguments) {
   if (level != LIBBPF_WARN || load_log.size() > kLogMax) return 0;
-  char line[1024];
-  const int length = std::vsnprintf(line, sizeof(line), format, arguments);
-  if (length > 0) load_log.append(line, std::min<std::size_t>(static_cast<std::size_t>(length), sizeof(line) - 1));
+  char* line = nullptr;
+  const int length = ::vasprintf(&line, format, arguments);
+  if (length < 0) return 0;
+  load_log.append(line, static_cast<std::size_t>(length));
+  std::free(line);
   return length;
 }
 
@@ -51,6 +57,14 @@ bpf_map* find_map(const bpf_object* object, std::string_view name) {
   return ::bpf_object__find_map_by_name(object, std::string(name).c_str());
 }
 
+bpf_map* find_config(bpf_object* object) {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    if (std::string_view(::bpf_map__name(map)).ends_with(MESH_CONFIG_SECTION)) return map;
+  }
+  return nullptr;
+}
+
 /// The programs that know the owner maps of left sets, too.
 void set_moving_autoload(bpf_object* object, bool load) {
   bpf_program* program = nullptr;
@@ -69,7 +83,9 @@ KernelFeatures probe_kernel_features() {
   features.retval = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_set_retval);
   features.mptcp = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_skc_to_mptcp_sock) &&
                    ::access("/proc/sys/net/mptcp", F_OK) == 0;  // the helper has no type to return without CONFIG_MPTCP
-  features.kernel_context = has_kernel_function("bpf_cast_to_kern_ctx");
+  features.kernel_context = has_kernel_function("bpf_cast_to_kern_ctx") && has_kernel_function("bpf_rdonly_cast");
+  features.tracing = has_kernel_function("tcp_finish_connect") && has_kernel_function("sk_error_report") &&
+                     ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_TRACING, nullptr) == 1;
   features.explain = ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SYSCALL, nullptr) == 1;
   return features;
 }
@@ -87,12 +103,8 @@ base::Result<Programs> Programs::open(ProgramImage image, const TableSizes& size
   if (!programs.object_) return base::fail_errno(errno, "read the BPF image: " + last_words());
   bpf_object* object = programs.object_.get();
 
-  bpf_map* config_map = nullptr;
-  bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, object) {
-    if (std::string_view(::bpf_map__name(map)).ends_with(MESH_CONFIG_SECTION)) config_map = map;
-  }
   std::size_t size = 0;
+  bpf_map* config_map = find_config(object);
   const void* initial = config_map != nullptr ? ::bpf_map__initial_value(config_map, &size) : nullptr;
   if (initial == nullptr || size != sizeof(mesh_config)) {
     return base::fail(base::ErrorKind::kInvalid, "read the BPF image: it has no configuration of this build's shape");
@@ -100,12 +112,11 @@ base::Result<Programs> Programs::open(ProgramImage image, const TableSizes& size
   const KernelFeatures features = probe_kernel_features();
   std::memcpy(&programs.config_, initial, sizeof(mesh_config));
   programs.config_.live_shard_mask = sizes.live_shards - 1;
+  programs.config_.owner_mask = sizes.owners - 1;
   programs.config_.has_retval = features.retval;
   programs.config_.has_mptcp = features.mptcp;
   programs.config_.has_kernel_context = features.kernel_context;
-  if (::bpf_map__set_initial_value(config_map, &programs.config_, sizeof(mesh_config)) != 0) {
-    return base::fail_errno(errno, failed("set", "the configuration"));
-  }
+  MESH_CHECK(programs.write_config());
 
   for (std::size_t i = 0; i < kTableCount; ++i) {
     const Table table = table_at(i);
@@ -121,6 +132,10 @@ base::Result<Programs> Programs::open(ProgramImage image, const TableSizes& size
   }
   set_moving_autoload(object, false);
   ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object, "mesh_explain_pick"), features.explain);
+  for (const Tracer& tracer : kTracers) {
+    bpf_program* program = ::bpf_object__find_program_by_name(object, std::string(tracer.program).c_str());
+    ::bpf_program__set_autoload(program, features.tracing);
+  }
   return programs;
 }
 
@@ -135,16 +150,24 @@ base::Result<void> Programs::reuse(Table table, int fd) {
   return base::fail_errno(errno, failed("take over map", to_string(table)));
 }
 
-base::Result<void> Programs::with_previous_owners(const std::vector<int>& owner_fds) {
-  MESH_ASSERT(!owner_fds.empty() && owner_fds.size() <= 2);
-  const auto attach = [&](const char* name, int fd) -> base::Result<void> {
+base::Result<void> Programs::write_config() {
+  if (::bpf_map__set_initial_value(find_config(object_.get()), &config_, sizeof(config_)) == 0) return {};
+  return base::fail_errno(errno, failed("set", "the configuration"));
+}
+
+base::Result<void> Programs::with_previous_owners(const std::vector<const MapSet*>& left) {
+  MESH_ASSERT(!left.empty() && left.size() <= 2);
+  const auto attach = [&](const char* name, const MapSet& set) -> base::Result<std::uint32_t> {
     bpf_map* map = find_map(object_.get(), name);
     ::bpf_map__set_autocreate(map, true);
-    if (::bpf_map__reuse_fd(map, fd) != 0) return base::fail_errno(errno, failed("take over map", name));
-    return {};
+    if (::bpf_map__reuse_fd(map, set.fd(Table::kOwner)) != 0) {
+      return base::fail_errno(errno, failed("take over map", name));
+    }
+    return set.shape(Table::kOwner).max_entries - 1;
   };
-  MESH_CHECK(attach("owner_prev_a", owner_fds.front()));
-  MESH_CHECK(attach("owner_prev_b", owner_fds.back()));
+  config_.owner_prev_mask_a = MESH_TRY(attach("owner_prev_a", *left.front()));
+  config_.owner_prev_mask_b = MESH_TRY(attach("owner_prev_b", *left.back()));
+  MESH_CHECK(write_config());
   set_moving_autoload(object_.get(), true);
   return {};
 }

@@ -22,7 +22,8 @@ struct KernelFeatures {
   bool retval = false;          ///< bpf_set_retval: refusals are ECONNREFUSED (else EPERM), earlier denials are seen.
   bool mptcp = false;           ///< bpf_skc_to_mptcp_sock
   bool explain = false;         ///< Syscall programs.
-  bool kernel_context = false;  ///< bpf_cast_to_kern_ctx
+  bool kernel_context = false;  ///< bpf_cast_to_kern_ctx and bpf_rdonly_cast
+  bool tracing = false;  ///< The programs of tracers.hpp. Without: no connect latency, errors are guessed at close.
 };
 KernelFeatures probe_kernel_features();
 
@@ -39,7 +40,7 @@ class Programs {
   /// Uses an existing map instead of making one.
   base::Result<void> reuse(Table table, int fd);
   /// Also loads the programs that read and forget owner records in these maps too (mesh_mv_*). One or two.
-  base::Result<void> with_previous_owners(const std::vector<int>& owner_fds);
+  base::Result<void> with_previous_owners(const std::vector<const MapSet*>& left);
   base::Result<void> load();
 
   [[nodiscard]] const bpf_object* object() const { return object_.get(); }
@@ -50,6 +51,8 @@ class Programs {
   struct Close {
     void operator()(bpf_object* object) const;
   };
+  base::Result<void> write_config();
+
   std::unique_ptr<bpf_object, Close> object_;
   mesh_config config_{};
 };

@@ -334,6 +334,8 @@ constexpr Key kPolicyKeys[] = {
     key<&ServicePolicy::panic_threshold>(
         "panic_threshold",
         "If fewer than this percentage of endpoints are up, those that are down are used too; 0 is never.", {0, 100}),
+    key<&ServicePolicy::feedback>("feedback",
+                                  "Watch what connections experience: latency, failures, bytes, who made them."),
     with_decode(
         key<&ServicePolicy::maglev_size>(
             "maglev_size", "Entries of a Maglev table; a prime, best 100 times the number of endpoints.", {3, 1048573}),
@@ -460,7 +462,7 @@ bool ServicePolicy::operator==(const ServicePolicy& other) const {
   const bool same_probe = probe == other.probe || (probe && other.probe && *probe == *other.probe);
   return same_probe && balance == other.balance && hash_key == other.hash_key &&
          affinity_timeout == other.affinity_timeout && panic_threshold == other.panic_threshold &&
-         maglev_size == other.maglev_size;
+         maglev_size == other.maglev_size && feedback == other.feedback;
 }
 
 std::pair<std::uint32_t, std::uint32_t> nearest_primes(std::uint32_t number) {
@@ -600,6 +602,7 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
     service.maglev_size = spec.policy.maglev_size;
     service.affinity_timeout = spec.policy.affinity_timeout;
     service.panic_threshold_percent = spec.policy.panic_threshold;
+    service.feedback = spec.policy.feedback;
     service.probe = spec.policy.probe;
     if (spec.endpoints) service.endpoints = *spec.endpoints;
     service.source = "file";
@@ -614,8 +617,13 @@ Value encode_service(const model::Service& service, Secrets secrets, Encode what
   spec.name = service.name;
   spec.address = service.frontend.address;
   spec.protocols = {service.frontend.protocol};
-  spec.policy = {service.algorithm,   service.hash_key, service.affinity_timeout, service.panic_threshold_percent,
-                 service.maglev_size, service.probe};
+  spec.policy = {service.algorithm,
+                 service.hash_key,
+                 service.affinity_timeout,
+                 service.panic_threshold_percent,
+                 service.maglev_size,
+                 service.feedback,
+                 service.probe};
   spec.endpoints = service.endpoints;
   Value map = encode(kServiceTable, &spec, secrets, what);
   std::erase_if(map.items, [](const Value& item) { return item.key == "file"; });

@@ -20,6 +20,7 @@ struct ServicePolicy {
   std::chrono::seconds affinity_timeout{0};
   unsigned panic_threshold = 50;  ///< Percent.
   std::uint32_t maglev_size = 4093;
+  bool feedback = true;
   std::shared_ptr<const model::ProbePolicy> probe;
   bool operator==(const ServicePolicy&) const;
 };

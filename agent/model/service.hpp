@@ -86,6 +86,7 @@ struct Service {
   std::uint32_t maglev_size = 4093;          ///< A prime.
   std::chrono::seconds affinity_timeout{0};  ///< 0: no session affinity.
   unsigned panic_threshold_percent = 50;     ///< 0: never panic.
+  bool feedback = true;                      ///< Watch what its connections experience.
   std::shared_ptr<const ProbePolicy> probe;  ///< Null: not probed.
   std::vector<Endpoint> endpoints;           ///< Sorted by address, no address twice.
   std::string source;                        ///< "file"; which source said so.

@@ -15,8 +15,10 @@
  *   ranges         ARRAY     range_id -> mesh_range        immutable while a state may still name it
  *   slots          ARRAY     arena of mesh_slot
  *   backends       ARRAY     backend_id -> mesh_backend
- * Counters: service_live (mapped by the agent), backend_live (read by element), reasons (per CPU).
- * Per socket: owner (HASH by socket cookie), udp_peers and mptcp_owner (socket storage). Per client: affinity (HASH).
+ * Counters: service_live (mapped by the agent), backend_live and backend_outcomes (read by element), service_latency,
+ * reasons (per CPU). Samples: events (ring buffer).
+ * Per socket: owner (ARRAY, found by the socket's cookie; mesh_owner.h), udp_peers and mptcp_owner (socket storage).
+ * Per client: affinity (HASH).
  *
  * Layout compatibility: structs only grow at their end, and then MESH_LAYOUT_MINOR grows. A loader moves the contents
  * of maps between minors element by element (the common prefix is copied, the rest is zero), in both directions. Any
@@ -28,7 +30,7 @@
 #include <linux/types.h>
 
 #define MESH_LAYOUT_MAGIC 0x6d657368u /* "mesh" */
-#define MESH_LAYOUT_MAJOR 1
+#define MESH_LAYOUT_MAJOR 2
 #ifndef MESH_LAYOUT_MINOR /* the upgrade tests build a second layout */
 #define MESH_LAYOUT_MINOR 0
 #endif
@@ -37,14 +39,35 @@
 #define MESH_RANGE_EMPTY 1u                /* the shared range with count 0: "no usable backend", refuse */
 #define MESH_UDP_PEERS 32u                 /* services one unconnected UDP socket remembers a backend for */
 #define MESH_LIVE_SHARDS_MAX 8u            /* shards of service_live, to keep CPUs off one cache line */
+#define MESH_OWNER_WAYS 32u                /* slots of `owner` that may hold a given cookie's record */
+#define MESH_OWNER_BUSY (1ull << 63)       /* in mesh_owner.cookie: being written; kernel cookies never get there */
+#define MESH_LATENCY_BUCKETS 24u           /* bucket i counts latencies below 2^i microseconds, the last all others */
+#define MESH_COMM_SIZE 16u                 /* TASK_COMM_LEN */
 #define MESH_FOREVER 0xffffffffffffffffull /* in pass_until_ns */
 
 /* Values are stable: they are in pinned maps. */
 enum mesh_algorithm {
-  MESH_WEIGHTED_RANDOM = 1, /* alias table: count entries of two slots each */
-  MESH_ROUND_ROBIN = 2,     /* count slots in smooth weighted order, one shared cursor per service */
-  MESH_MAGLEV = 3,          /* count slots (a prime), indexed by the hash of the client key */
-  MESH_SOURCE_HASH = 4,     /* the slots of round robin, indexed by the hash of the client key */
+  MESH_WEIGHTED_RANDOM = 1,   /* alias table: count entries of two slots each */
+  MESH_ROUND_ROBIN = 2,       /* count slots in smooth weighted order, one shared cursor per service */
+  MESH_MAGLEV = 3,            /* count slots (a prime), indexed by the hash of the client key */
+  MESH_SOURCE_HASH = 4,       /* the slots of round robin, indexed by the hash of the client key */
+  MESH_LEAST_CONNECTIONS = 5, /* two draws from the slots of weighted random; the one with fewer open connections */
+  MESH_LATENCY = 6,           /* two draws likewise; the one with the lower peak EWMA x open connections */
+};
+
+/* How a connection ended, or failed. */
+enum mesh_outcome {
+  MESH_OUTCOME_NONE = 0, /* lives, or nothing is known */
+  MESH_CLOSED = 1,       /* ordinary close */
+  MESH_REFUSED = 2,      /* connect: ECONNREFUSED; UDP: ICMP port unreachable */
+  MESH_TIMED_OUT = 3,    /* connect: ETIMEDOUT, or given up while SYNs stayed unanswered */
+  MESH_UNREACHABLE = 4,  /* connect: any other error (EHOSTUNREACH, ENETUNREACH, ...) */
+  MESH_ABORTED = 5,      /* the application gave up before it was established and before a SYN was repeated */
+  MESH_RESET = 6,        /* established, then reset by the peer */
+  MESH_LOST = 7,         /* established, then timed out or became unreachable */
+  MESH_RESET_BY_US = 8,  /* closed with unread data or linger 0: the peer gets a reset */
+  MESH_KILLED = 9,       /* established, then destroyed on this host (drain, `ss -K`): ECONNABORTED */
+  MESH_OUTCOMES
 };
 
 enum mesh_hash_key {
@@ -69,6 +92,8 @@ struct mesh_service {
   __u64 pass_until_ns; /* CLOCK_MONOTONIC; connects pass untouched until then. 0: not paused, MESH_FOREVER: for good */
 };
 
+#define MESH_RANGE_FEEDBACK 1u /* watch what connections experience */
+
 struct mesh_range {
   __u32 base;  /* first slot */
   __u32 count; /* entries; a weighted random entry is two slots */
@@ -77,7 +102,7 @@ struct mesh_range {
   __u32 affinity_timeout_s; /* 0: no session affinity */
   __u8 algorithm;           /* enum mesh_algorithm */
   __u8 hash_key;            /* enum mesh_hash_key, for maglev, source hash and affinity */
-  __u16 flags;              /* none yet */
+  __u16 flags;              /* MESH_RANGE_* */
   __u64 reserved;
 };
 
@@ -105,10 +130,35 @@ struct mesh_backend {
 #endif
 };
 
-/* One cache line each; written by BPF, read by the agent through mmap. */
+/*
+ * One cache line each: what a choice between backends reads. Only connect() and connected sockets count here: opened =
+ * closed + open connections, of the identity that has the id (the agent zeroes it before it gives the id away again).
+ */
 struct mesh_backend_live {
-  __u64 opened; /* times this backend was chosen and taken */
-  __u64 reserved[7];
+  __u64 opened;          /* connect()s sent there */
+  __u64 closed;          /* of them: sockets that were closed or connected anew */
+  __u64 established;     /* TCP handshakes done; counted with feedback, as all that follows */
+  __u64 failed;          /* connect()s that failed: refused, timed out, unreachable */
+  __u64 latency;         /* peak EWMA: value << 32 | stamp; mesh_latency.h */
+  __u64 last_failure_ns; /* CLOCK_MONOTONIC */
+  __u32 failures_in_row; /* since the last established connection */
+  __u32 srtt_us;         /* of the connection that was closed last */
+  __u64 reserved;
+};
+
+/* What connections to a backend experienced; written when one fails or ends, with feedback. */
+struct mesh_backend_outcomes {
+  __u64 ended[MESH_OUTCOMES]; /* a failed connect() is counted when it fails, not when it is closed */
+  __u64 bytes_out;            /* TCP payload that the application wrote */
+  __u64 bytes_in;             /* TCP payload that arrived */
+  __u64 retransmits;          /* TCP segments */
+  __u64 connect_us;           /* sum of connect latencies, over backend_live.established */
+  __u64 duration_us;          /* sum from connect() to close, over ended connections */
+  __u64 srtt_us;              /* sum of the last srtt of established connections */
+};
+
+struct mesh_service_latency { /* index: service_id; connect latency of established TCP connections, with feedback */
+  __u64 buckets[MESH_LATENCY_BUCKETS];
 };
 
 struct mesh_service_live { /* index: service_id * shards + (cpu & (shards - 1)) */
@@ -122,9 +172,14 @@ struct mesh_service_live { /* index: service_id * shards + (cpu & (shards - 1)) 
   __u64 reserved;
 };
 
-struct mesh_owner { /* key: u64 socket cookie */
-  __u64 cookie;     /* again: a reader of a recycled element sees that it is not its own */
-  __u64 start_ns;   /* CLOCK_MONOTONIC of connect() */
+/*
+ * The record of a balanced socket: two cache lines, the second of which is written with feedback only. Index: see
+ * mesh_owner.h. A cookie of 0 is a free slot. A reader outside the kernel copies the record and believes it if the
+ * cookie is the same, and not busy, before and after.
+ */
+struct mesh_owner {
+  __u64 cookie;
+  __u64 start_ns; /* CLOCK_MONOTONIC of connect(); to the tick (1 to 10 ms) without feedback */
   __u32 service_id;
   __u32 backend_id;
   __u32 backend_generation;
@@ -136,11 +191,29 @@ struct mesh_owner { /* key: u64 socket cookie */
   __u64 cgroup_id;
   __u32 pid; /* thread group id of the caller */
   __u8 proto;
-  __u8 flags;
-  __u16 reserved;
+  __u8 flags;   /* MESH_OWNER_* */
+  __u8 outcome; /* enum mesh_outcome, once it is known */
+  __u8 reserved;
+  __u32 connect_us; /* from connect() to established, at least 1; 0: not established */
+  __u32 reserved1;
+  char comm[MESH_COMM_SIZE]; /* of the calling task */
+  __u64 reserved2[2];
 #if MESH_LAYOUT_MINOR >= 1
   __u64 next_reserved;
 #endif
+};
+
+#define MESH_OWNER_FEEDBACK 1u /* the second line is filled, and what happens to the socket is counted */
+
+/* Samples, best effort: an event is lost when the ring is full (EVENTS_DROPPED), counters are not. One per connection,
+ * when its record ends. */
+struct mesh_event {
+  struct mesh_owner owner; /* with its outcome */
+  __u64 end_ns;            /* CLOCK_MONOTONIC */
+  __u64 bytes_out;
+  __u64 bytes_in;
+  __u32 retransmits;
+  __u32 srtt_us; /* 0: none */
 };
 
 struct mesh_affinity_key {
@@ -194,7 +267,10 @@ MESH_NO_PADDING(mesh_slot);
 MESH_NO_PADDING(mesh_backend);
 MESH_NO_PADDING(mesh_backend_live);
 MESH_NO_PADDING(mesh_service_live);
+MESH_NO_PADDING(mesh_backend_outcomes);
+MESH_NO_PADDING(mesh_service_latency);
 MESH_NO_PADDING(mesh_owner);
+MESH_NO_PADDING(mesh_event);
 MESH_NO_PADDING(mesh_affinity_key);
 MESH_NO_PADDING(mesh_affinity);
 MESH_NO_PADDING(mesh_udp_peer);
@@ -203,6 +279,8 @@ MESH_NO_PADDING(mesh_control);
 #undef MESH_NO_PADDING
 static_assert(sizeof(mesh_frontend_key) == 20 && sizeof(mesh_service) == 32 && sizeof(mesh_range) == 32);
 static_assert(sizeof(mesh_slot) == 8 && (MESH_LAYOUT_MINOR > 0 || sizeof(mesh_backend) == 32));
+static_assert(MESH_LAYOUT_MINOR > 0 || sizeof(mesh_owner) == 128);
+static_assert(sizeof(mesh_backend_outcomes) == 128);
 static_assert(sizeof(mesh_backend_live) == 64 && sizeof(mesh_service_live) == 64);
 #endif
 

@@ -35,6 +35,7 @@ struct mesh_choice {
   __be16 port_be;
   __u8 algorithm;
   __u8 hash_key;
+  __u16 flags; /* MESH_RANGE_* */
   __u32 range_id;
   __u32 backend_id;
   __u32 backend_generation;
@@ -220,6 +221,7 @@ static __always_inline int mesh_choose_once(void *context, mesh_client_key clien
   if (range->service_id != service_id) return MESH_REASON_STALE_SLOT;
   choice->algorithm = range->algorithm;
   choice->hash_key = range->hash_key;
+  choice->flags = range->flags;
   if (!range->count) return MESH_REASON_NO_BACKEND;
 
   const __u32 timeout_s = range->affinity_timeout_s;

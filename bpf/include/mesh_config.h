@@ -18,6 +18,9 @@ struct mesh_config {
   __u8 has_mptcp;          /* bpf_skc_to_mptcp_sock: Linux 5.19. Without: MPTCP sockets get no owner record */
   __u8 has_kernel_context; /* bpf_cast_to_kern_ctx: Linux 6.2. Without: closing any socket costs a cookie */
   __u8 reserved;
+  __u32 owner_mask;        /* slots of owner - 1 */
+  __u32 owner_prev_mask_a; /* of owner_prev_a and _b, while records are moved */
+  __u32 owner_prev_mask_b;
 };
 
 #define MESH_CONFIG_SECTION ".rodata.mesh"

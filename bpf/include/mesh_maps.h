@@ -48,12 +48,14 @@ MESH_ARRAY(slots, struct mesh_slot);
 MESH_ARRAY(backends, struct mesh_backend);
 MESH_ARRAY(service_live, struct mesh_service_live);
 MESH_ARRAY(backend_live, struct mesh_backend_live);
-MESH_HASH(owner, __u64, struct mesh_owner); /* by socket cookie */
+MESH_ARRAY(backend_outcomes, struct mesh_backend_outcomes);
+MESH_ARRAY(service_latency, struct mesh_service_latency);
+MESH_ARRAY(owner, struct mesh_owner); /* by socket cookie: mesh_owner.h */
 MESH_HASH(affinity, struct mesh_affinity_key, struct mesh_affinity);
 
 /* Only during a migration: the owner maps of the sets that are being left; see release.bpf.c. */
-MESH_HASH(owner_prev_a, __u64, struct mesh_owner);
-MESH_HASH(owner_prev_b, __u64, struct mesh_owner);
+MESH_ARRAY(owner_prev_a, struct mesh_owner);
+MESH_ARRAY(owner_prev_b, struct mesh_owner);
 
 MESH_MAP struct {
   __uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -61,6 +63,11 @@ MESH_MAP struct {
   __type(key, int);
   __type(value, struct mesh_udp_peers);
 } udp_peers SEC(".maps");
+
+MESH_MAP struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 1 << 22);
+} events SEC(".maps");
 
 /* On an MPTCP socket: the cookie of the subflow that was connected, by which `owner` has the connection's record. */
 MESH_MAP struct {

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The owner record: which service and backend a socket's connection belongs to, and what the application asked for.
- * getpeername() and recvfrom() answer from it, drain and flows will. One record per connected socket, found by the
- * socket's cookie, deleted by sock_release: docs/decisions/0002-owner-record.md says why a hash and not sk_storage.
+ * getpeername(), recvfrom(), drain and flows answer from it. One record per balanced socket, made by connect(), ended
+ * by the next connect() or by sock_release.
+ *
+ * `owner` is an array. The kernel numbers sockets in order (socket cookies), so a socket's slot is the low bits of its
+ * cookie; if a longer-lived socket has that one, another of the MESH_OWNER_WAYS slots around it. No lock, no hash, no
+ * free list: docs/decisions/0002-owner-record.md has the measurements. A slot is claimed by compare-and-swap, written
+ * while it is marked busy, and then published by its cookie; cookies are never used twice, so a record can't be taken
+ * for another socket's.
  *
  * A record is a claim about a socket, not the truth: the connect it belongs to may have failed, or another program may
  * have rewritten the address after us. So readers believe it only if the socket's actual peer is the record's backend.
@@ -20,7 +26,62 @@
  */
 enum mesh_move { MESH_SETTLED, MESH_MOVING };
 
-#define MESH_ENOENT 2
+/* The slot of `map` whose record is this cookie's, or 0. */
+#define MESH_DEFINE_FIND(function, map, mask)                                                 \
+  __attribute__((weak, noinline)) __u32 function##_elsewhere(__u64 cookie) {                  \
+    _Pragma("clang loop unroll(disable)") for (__u32 way = 1; way < MESH_OWNER_WAYS; way++) { \
+      const __u32 index = ((__u32)cookie ^ way) & mesh_config.mask;                           \
+      const struct mesh_owner *record = bpf_map_lookup_elem(&map, &index);                    \
+      if (record && MESH_READ_ONCE(record->cookie) == cookie) return way;                     \
+    }                                                                                         \
+    return 0;                                                                                 \
+  }                                                                                           \
+  static __always_inline struct mesh_owner *function(__u64 cookie) {                          \
+    __u32 index = (__u32)cookie & mesh_config.mask;                                           \
+    struct mesh_owner *record = bpf_map_lookup_elem(&map, &index);                            \
+    if (!record || MESH_READ_ONCE(record->cookie) == cookie) return record;                   \
+    const __u32 way = function##_elsewhere(cookie);                                           \
+    if (!way) return 0;                                                                       \
+    index ^= way;                                                                             \
+    return bpf_map_lookup_elem(&map, &index);                                                 \
+  }
+
+MESH_DEFINE_FIND(mesh_owner_find, owner, owner_mask)
+MESH_DEFINE_FIND(mesh_owner_find_a, owner_prev_a, owner_prev_mask_a)
+MESH_DEFINE_FIND(mesh_owner_find_b, owner_prev_b, owner_prev_mask_b)
+
+static __always_inline int mesh_owner_try_claim(struct mesh_owner *record, __u64 cookie) {
+  return !MESH_READ_ONCE(record->cookie) && !__sync_val_compare_and_swap(&record->cookie, 0, cookie | MESH_OWNER_BUSY);
+}
+
+/* Claims a free slot other than the cookie's first; 0 if there is none. */
+__attribute__((weak, noinline)) __u32 mesh_owner_claim_elsewhere(__u64 cookie) {
+#pragma clang loop unroll(disable)
+  for (__u32 way = 1; way < MESH_OWNER_WAYS; way++) {
+    const __u32 index = ((__u32)cookie ^ way) & mesh_config.owner_mask;
+    struct mesh_owner *record = bpf_map_lookup_elem(&owner, &index);
+    if (record && mesh_owner_try_claim(record, cookie)) return way;
+  }
+  return 0;
+}
+
+/* A slot for a socket that has none, marked busy; 0 if there is no room. */
+static __always_inline struct mesh_owner *mesh_owner_claim(__u64 cookie) {
+  __u32 index = (__u32)cookie & mesh_config.owner_mask;
+  struct mesh_owner *record = bpf_map_lookup_elem(&owner, &index);
+  if (!record || mesh_owner_try_claim(record, cookie)) return record;
+  const __u32 way = mesh_owner_claim_elsewhere(cookie);
+  if (!way) return 0;
+  index ^= way;
+  return bpf_map_lookup_elem(&owner, &index);
+}
+
+/* The record is whole: from now on it is found. An exchange, because a plain store may overtake those before it. */
+static __always_inline void mesh_owner_publish(struct mesh_owner *record, __u64 cookie) {
+  __sync_lock_test_and_set(&record->cookie, cookie);
+}
+
+static __always_inline void mesh_owner_free(struct mesh_owner *record) { __sync_lock_test_and_set(&record->cookie, 0); }
 
 /*
  * An MPTCP connection connects by a subflow, which has a cookie of its own, and is named and closed by the socket the
@@ -39,30 +100,8 @@ static __always_inline __u64 mesh_owner_cookie(struct bpf_sock *sk, __u32 protoc
   return link ? *link : cookie;
 }
 
-/* Writes or replaces the socket's record. A full map costs the application only the answer of getpeername(). */
-static __always_inline void mesh_owner_put(const struct mesh_owner *record) {
-  if (!bpf_map_update_elem(&owner, &record->cookie, record, BPF_ANY)) return;
-  mesh_count(MESH_REASON_OWNER_FULL);
-}
-
-/*
- * Deletes a record; that there is none is well. A bucket's lock may give up under contention (since 6.15 it has a
- * deadline): once more, then it is counted, because what stays behind is a record of no socket.
- */
-static __always_inline void mesh_owner_delete(void *records, const __u64 *cookie) {
-  long error = bpf_map_delete_elem(records, cookie);
-  if (error && error != -MESH_ENOENT) error = bpf_map_delete_elem(records, cookie);
-  if (error && error != -MESH_ENOENT) mesh_count(MESH_REASON_OWNER_LEFT);
-}
-
-/* The socket goes elsewhere now: a record of an earlier connect() would lie. */
-static __always_inline void mesh_owner_forget(__u64 cookie) {
-  if (bpf_map_lookup_elem(&owner, &cookie)) mesh_owner_delete(&owner, &cookie);
-}
-
-static __always_inline int mesh_owner_apply(const struct mesh_owner *record, __u64 cookie,
-                                            struct mesh_frontend_key *peer) {
-  if (!record || record->cookie != cookie || record->backend_port_be != peer->port_be ||
+static __always_inline int mesh_owner_apply(const struct mesh_owner *record, struct mesh_frontend_key *peer) {
+  if (!record || record->backend_port_be != peer->port_be ||
       __builtin_memcmp(record->backend_addr, peer->addr, sizeof(peer->addr)))
     return 0;
   __builtin_memcpy(peer->addr, record->frontend_addr, sizeof(peer->addr));
@@ -72,9 +111,9 @@ static __always_inline int mesh_owner_apply(const struct mesh_owner *record, __u
 
 /* Replaces the address of a backend by the one the application asked for, if a record is about this very peer. */
 static __always_inline int mesh_owner_translate(__u64 cookie, struct mesh_frontend_key *peer, enum mesh_move move) {
-  if (mesh_owner_apply(bpf_map_lookup_elem(&owner, &cookie), cookie, peer)) return 1;
-  return move == MESH_MOVING && (mesh_owner_apply(bpf_map_lookup_elem(&owner_prev_a, &cookie), cookie, peer) ||
-                                 mesh_owner_apply(bpf_map_lookup_elem(&owner_prev_b, &cookie), cookie, peer));
+  if (mesh_owner_apply(mesh_owner_find(cookie), peer)) return 1;
+  return move == MESH_MOVING &&
+         (mesh_owner_apply(mesh_owner_find_a(cookie), peer) || mesh_owner_apply(mesh_owner_find_b(cookie), peer));
 }
 
 #endif /* MESH_OWNER_H */

@@ -23,7 +23,9 @@
   X(UDP_STORAGE, "udp_storage", "no socket storage for an unconnected UDP socket; replies are not translated")     \
   X(REWRITE_FAILED, "rewrite_failed", "the kernel refused the address rewrite; refused")                           \
   X(RETRIED, "retried", "a slot was read while its table was being replaced; looked up again")                     \
-  X(OWNER_LEFT, "owner_left", "the record of a socket that closed or went elsewhere could not be deleted")
+  X(OWNER_LEFT, "owner_left", "the record of a socket that closed or went elsewhere could not be deleted")         \
+  X(EVENTS_DROPPED, "events_dropped",                                                                              \
+    "no room in the ring buffer for the sample of an ended connection; counters are whole")
 
 enum mesh_reason {
 #define MESH_REASON_ENUM(name, label, text) MESH_REASON_##name,

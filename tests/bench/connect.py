@@ -19,12 +19,15 @@ from results import result
 
 VIP = "240.64.0.10:80"
 VIP_AFFINITY = "240.64.0.11:80"
+VIP_FEEDBACK = "240.64.0.12:80"
 
 
 def services():
     endpoints = [{"address": address} for address in peers.BACKENDS]
-    return [{"name": "orders", "address": VIP, "endpoints": endpoints},
-            {"name": "carts", "address": VIP_AFFINITY, "affinity_timeout": "1h", "endpoints": endpoints}]
+    return [{"name": "orders", "address": VIP, "feedback": False, "endpoints": endpoints},
+            {"name": "carts", "address": VIP_AFFINITY, "feedback": False, "affinity_timeout": "1h",
+             "endpoints": endpoints},
+            {"name": "watched", "address": VIP_FEEDBACK, "affinity_timeout": "1h", "endpoints": endpoints}]
 
 
 def _cpus():
@@ -64,6 +67,8 @@ def _measure(mode, with_peers, rounds, block):
             targets += [
                 {"name": "direct and getpeername", "getpeername": 1, **direct},
                 {"name": "meshd with affinity and getpeername", "to": VIP_AFFINITY, "getpeername": 1, **mesh,
+                 "baseline": "direct and getpeername"},
+                {"name": "meshd with affinity and getpeername and feedback", "to": VIP_FEEDBACK, "getpeername": 1, **mesh,
                  "baseline": "direct and getpeername"},
                 {"name": "no service in an attached cgroup", "to": backends, **mesh}]
         if with_peers:
@@ -105,7 +110,8 @@ def bench_connect(rounds=400):
     peers.require_peers()
     report, idle = _measure("connect", True, rounds, 100)
     yield from _entries("connect", report, idle, {
-        "meshd": "<= 1.05", "meshd with affinity and getpeername": "<= 1.05", "no service in an attached cgroup": "<= 1.02",
+        "meshd": "<= 1.05", "meshd with affinity and getpeername": "<= 1.05",
+        "meshd with affinity and getpeername and feedback": "<= 1.08", "no service in an attached cgroup": "<= 1.02",
     }, "connect+close")
     report, idle = _measure("exchange", True, max(30, rounds // 4), 100)
     yield from _entries("connect", report, idle, {}, "connect+1 byte+close")

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "datapath/counters.hpp"
+#include "datapath/owners.hpp"
 
 namespace mesh::test {
 namespace {
@@ -253,25 +254,19 @@ std::uint64_t MeshTest::opened(std::uint32_t backend_id) const {
   return datapath::read_backend_opened(mesh_->maps(), backend_id);
 }
 
-std::uint64_t MeshTest::owners() const {
-  return datapath::count_elements(mesh_->maps().fd(datapath::Table::kOwner),
-                                  mesh_->maps().shape(datapath::Table::kOwner))
-      .value();
-}
+std::uint64_t MeshTest::owners() const { return datapath::count_owners(mesh_->maps()).value(); }
 
 std::string MeshTest::owner_texts() const {
   std::string text;
   const auto now = base::steady_now().time_since_epoch();
-  const auto scanned = datapath::scan_hash(
-      mesh_->maps().fd(datapath::Table::kOwner), mesh_->maps().shape(datapath::Table::kOwner),
-      [&](const std::byte*, const std::byte* value) {
-        mesh_owner owner{};
-        std::memcpy(&owner, value, sizeof(owner));
-        text += "cookie " + std::to_string(owner.cookie) + " service " + std::to_string(owner.service_id) +
-                " protocol " + std::to_string(owner.proto) + " age " +
-                base::format_age(now - base::Duration(static_cast<std::int64_t>(owner.start_ns))) + "\n";
-      });
-  return scanned ? text : scanned.error().to_string();
+  const auto memory = datapath::OwnerMemory::map(mesh_->maps(), datapath::Access::kRead);
+  if (!memory) return memory.error().to_string();
+  memory->for_each([&](const mesh_owner& owner) {
+    text += "cookie " + std::to_string(owner.cookie) + " service " + std::to_string(owner.service_id) + " protocol " +
+            std::to_string(owner.proto) + " age " +
+            base::format_age(now - base::Duration(static_cast<std::int64_t>(owner.start_ns))) + "\n";
+  });
+  return text;
 }
 
 }  // namespace mesh::test

@@ -70,7 +70,7 @@ const Case kCases[] = {
     {"too_few_ranges", "apiVersion: meshd/v1\nagent: {cgroups: [/], limits: {services: 1000, ranges: 500}}\n",
      "m.yaml:2:56: agent.limits.ranges: 500 are too few for 1000 services; use 2000, or remove the key\n"},
     {"shards_that_are_no_power_of_two", "apiVersion: meshd/v1\nagent: {cgroups: [/], limits: {live_shards: 3}}\n",
-     "m.yaml:2:45: agent.limits.live_shards: 3 is not a power of two; use 1, 2, 4 or 8\n"},
+     "m.yaml:2:45: agent.limits.live_shards: 3 is not a power of two; use 4\n"},
     {"a_canary_of_the_other_family",
      "apiVersion: meshd/v1\nagent: {cgroups: [/], canary: {address6: 10.0.0.1, interval: 2}}\n",
      "m.yaml:2:42: agent.canary.address6: '10.0.0.1' is not an IPv6 address; name one that nothing uses, as "

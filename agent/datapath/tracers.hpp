@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The programs that watch kernel functions for what becomes of connections (bpf/outcome.bpf.c). They belong to no
+// cgroup: one link each, pinned beside those of the hooks, so that they live without an agent.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/error.hpp"
+
+namespace mesh::datapath {
+
+struct Tracer {
+  std::string_view name;      ///< In the pin: "trace-established".
+  std::string_view function;  ///< What it watches, for people.
+  std::string_view program;
+};
+inline constexpr std::array<Tracer, 2> kTracers{{
+    {"established", "tcp_finish_connect", "mesh_established"},
+    {"error", "inet_sk_error_report", "mesh_error"},
+}};
+
+/// Attaches the program beside the one that may be there already: whatever both see counts once (the record remembers).
+/// A link of this kind can't be given another program, so the old one goes with settle_tracers(), when all sockets have
+/// records that the new one finds.
+base::Result<void> attach_tracer(const std::string& links_folder, const Tracer& tracer, int program_fd);
+base::Result<void> settle_tracers(const std::string& links_folder);
+/// The id of the program that runs, 0 if none does.
+std::uint32_t tracer_program(const std::string& links_folder, const Tracer& tracer);
+
+}  // namespace mesh::datapath

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * What became of a connection: established, failed, closed.
+ *
+ * sock_release, on close(2). Why here: the one hook that every closed IPv4 and IPv6 socket passes, TCP and UDP alike,
+ * also when its process is killed; and the socket still has its counters. Call path: inet_release() and inet6_release()
+ * -> cgroup; sockets of the kernel itself don't pass it. Minimum kernel: 5.12, as connect; 6.2 for the counters.
+ *
+ * tcp_finish_connect(), by fentry: the client's side of a handshake is done. Why here: once per connection, and no other
+ * hook on the way to ESTABLISHED costs a connection of somebody else next to nothing (sockops programs run six times
+ * per connection of the cgroup, mesh or not). Minimum kernel: 5.5 (arm64: 6.0).
+ *
+ * inet_sk_error_report, a tracepoint: an error is put on a socket. Why here: refused, reset, timed out, unreachable, for
+ * TCP and connected UDP, and it runs only when something goes wrong. Minimum kernel: 5.14.
+ *
+ * Both see the sockets of the whole host; a socket without a cookie, or without a record, is left at once.
+ * Agent dead: all go on; nothing leaks, counters count.
+ * Counted: per backend live and outcomes, per service the connect latency; owner_left, events_dropped in `reasons`.
+ * The pass-through switch is not asked, on purpose: nothing an application sees changes here, and while it is on, the
+ * records of sockets that close would stay behind.
+ */
+#include "mesh_hook.h"
+#include "mesh_outcome.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+enum { MESH_ECONNABORTED = 103, MESH_ECONNRESET = 104, MESH_ETIMEDOUT = 110, MESH_EPIPE = 32 };
+#define MESH_SOCK_LINGER_BIT 4 /* SOCK_LINGER of enum sock_flags */
+
+/* The kernel's own sockets, as far as they are looked at. */
+struct sock_common___mesh {
+  unsigned long skc_flags;
+  struct {
+    __s64 counter;
+  } skc_cookie;
+} __attribute__((preserve_access_index));
+struct sock___mesh {
+  struct sock_common___mesh __sk_common;
+  int sk_err;
+  unsigned long sk_lingertime;
+} __attribute__((preserve_access_index));
+struct tcp_sock___mesh {
+  __u32 rcv_nxt;
+  __u32 copied_seq;
+  __u32 write_seq;
+  __u32 snd_una;
+  __u32 srtt_us; /* eighths */
+  __u32 total_retrans;
+  __u64 bytes_acked;
+  __u64 bytes_received;
+} __attribute__((preserve_access_index));
+
+extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym __weak;
+
+/* The context of sock_release is the kernel's socket itself, seen as a struct bpf_sock. */
+static __always_inline const struct sock___mesh *mesh_kernel_sock(struct bpf_sock *ctx) {
+  return bpf_rdonly_cast(ctx, bpf_core_type_id_kernel(struct sock___mesh));
+}
+
+static __always_inline __u8 mesh_error_of_connect(int error) {
+  if (error == MESH_ECONNREFUSED) return MESH_REFUSED;
+  return error == MESH_ETIMEDOUT ? MESH_TIMED_OUT : MESH_UNREACHABLE;
+}
+
+static __always_inline __u8 mesh_error_of_connection(int error) {
+  if (error == MESH_ECONNRESET || error == MESH_EPIPE) return MESH_RESET;
+  return error == MESH_ECONNABORTED ? MESH_KILLED : MESH_LOST;
+}
+
+SEC("fentry/tcp_finish_connect")
+int BPF_PROG(mesh_established, struct sock___mesh *sk) {
+  const __u64 cookie = sk->__sk_common.skc_cookie.counter;
+  if (!cookie) return 0;
+  struct mesh_owner *record = mesh_owner_find(cookie);
+  if (record && (record->flags & MESH_OWNER_FEEDBACK))
+    mesh_record_established(record, (bpf_ktime_get_ns() - record->start_ns) / MESH_NS_PER_US);
+  return 0;
+}
+
+SEC("tp_btf/inet_sk_error_report")
+int BPF_PROG(mesh_error, struct sock___mesh *sk) {
+  const __u64 cookie = sk->__sk_common.skc_cookie.counter;
+  const int error = sk->sk_err;
+  if (!cookie || !error) return 0; /* a message in the socket's error queue is no end */
+  struct mesh_owner *record = mesh_owner_find(cookie);
+  if (!record || !(record->flags & MESH_OWNER_FEEDBACK)) return 0;
+  mesh_record_failed(record, record->connect_us ? mesh_error_of_connection(error) : mesh_error_of_connect(error),
+                     bpf_ktime_get_ns());
+  return 0;
+}
+
+/*
+ * Nobody saw an error: the application closes. Unread data or linger 0 make the kernel reset the peer.
+ * A handshake that was repeated and never answered is a black hole, even if the application lost patience first.
+ */
+static __always_inline __u8 mesh_outcome_of_close(const struct sock___mesh *sk, const struct tcp_sock___mesh *tcp,
+                                                  int established) {
+  if (!established) return tcp->total_retrans ? MESH_TIMED_OUT : MESH_ABORTED;
+  const int linger_0 = (sk->__sk_common.skc_flags >> MESH_SOCK_LINGER_BIT & 1) && !sk->sk_lingertime;
+  const __u32 unread = tcp->rcv_nxt - tcp->copied_seq; /* a FIN that was not read as end of file counts 1 */
+  return linger_0 || unread > 1 ? MESH_RESET_BY_US : MESH_CLOSED;
+}
+
+/*
+ * What a TCP socket's own counters say. A SYN counts as one byte written; so does a FIN, but it is not sent yet.
+ * Where mesh_established can't be attached, a round trip time says that there was a connection, and how long its
+ * handshake took, more or less.
+ */
+static __always_inline void mesh_read_tcp(const struct sock___mesh *sk, struct mesh_owner *record,
+                                          struct mesh_ending *ending) {
+  const struct tcp_sock___mesh *tcp = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock___mesh));
+  const __u64 written = tcp->bytes_acked + (__u32)(tcp->write_seq - tcp->snd_una);
+  ending->srtt_us = tcp->srtt_us >> 3;
+  if (ending->srtt_us && !record->connect_us) mesh_record_established(record, ending->srtt_us);
+  ending->bytes_out = written ? written - 1 : 0;
+  ending->bytes_in = tcp->bytes_received;
+  ending->retransmits = tcp->total_retrans;
+  ending->outcome = mesh_outcome_of_close(sk, tcp, record->connect_us != 0);
+}
+
+/*
+ * A socket whose cookie nobody asked for has no record. bpf_get_socket_cookie() would make one, for every socket of the
+ * cgroup that closes, at several times the price of all the rest.
+ */
+static __always_inline int mesh_never_connected(struct bpf_sock *ctx) {
+  if (!mesh_config.has_kernel_context || ctx->protocol == MESH_IPPROTO_MPTCP) return 0;
+  return mesh_kernel_sock(ctx)->__sk_common.skc_cookie.counter == 0;
+}
+
+static __always_inline void mesh_close_record(struct bpf_sock *ctx, struct mesh_owner *record, __u64 cookie) {
+  struct mesh_ending ending = {};
+  if (mesh_config.has_kernel_context && ctx->protocol == MESH_IPPROTO_TCP && (record->flags & MESH_OWNER_FEEDBACK))
+    mesh_read_tcp(mesh_kernel_sock(ctx), record, &ending);
+  mesh_record_end(record, &ending, cookie);
+  mesh_owner_free(record);
+}
+
+SEC("cgroup/sock_release")
+int mesh_release(struct bpf_sock *ctx) {
+  if (mesh_never_connected(ctx)) return MESH_ALLOW;
+  const __u64 cookie = mesh_owner_cookie(ctx, ctx->protocol, bpf_get_socket_cookie(ctx));
+  struct mesh_owner *record = mesh_owner_find(cookie);
+  if (record) mesh_close_record(ctx, record, cookie);
+  return MESH_ALLOW;
+}
+
+/*
+ * In place of mesh_release while the owner map is being moved: a record has left when it is gone from the maps that
+ * are left first and from the new map after that. In this order a copier that inserts a record and then finds it gone
+ * from the old map can take it back, and none stays behind (agent/datapath/migrate.cpp). A record that was not copied
+ * yet is counted as closed; what its connection experienced is not known here (an older build's second line).
+ */
+SEC("cgroup/sock_release")
+int mesh_mv_release(struct bpf_sock *ctx) {
+  if (mesh_never_connected(ctx)) return MESH_ALLOW;
+  const __u64 cookie = mesh_owner_cookie(ctx, ctx->protocol, bpf_get_socket_cookie(ctx));
+  struct mesh_owner *a = mesh_owner_find_a(cookie);
+  const __u32 backend_id = a ? a->backend_id : 0;
+  if (a) mesh_owner_free(a);
+  struct mesh_owner *b = mesh_owner_find_b(cookie);
+  if (b) mesh_owner_free(b);
+  struct mesh_owner *record = mesh_owner_find(cookie);
+  if (record) {
+    mesh_close_record(ctx, record, cookie);
+    return MESH_ALLOW;
+  }
+  struct mesh_backend_live *live = backend_id ? mesh_backend_live_of(backend_id) : 0;
+  if (live) __sync_fetch_and_add(&live->closed, 1);
+  return MESH_ALLOW;
+}
+
+char mesh_license[] SEC("license") = "Dual BSD/GPL";
