@@ -69,9 +69,16 @@ base::Result<ExitCode> run_reload(Context& context) {
   return view.ok ? ExitCode::kOk : ExitCode::kBadConfig;
 }
 
-base::Result<ExitCode> run_estimate(Context& context, std::uint64_t services, std::uint64_t endpoints) {
-  const MeshdAnswer answer = MESH_TRY(run_meshd(
-      context, {"estimate", "--services", std::to_string(services), "--endpoints", std::to_string(endpoints)}));
+struct EstimateRequest {
+  std::uint64_t services = 1000;
+  std::uint64_t endpoints = 10;
+  std::string balance = "weighted_random";
+};
+
+base::Result<ExitCode> run_estimate(Context& context, const EstimateRequest& request) {
+  const MeshdAnswer answer =
+      MESH_TRY(run_meshd(context, {"estimate", "--services", std::to_string(request.services), "--endpoints",
+                                   std::to_string(request.endpoints), "--balance", request.balance}));
   if (answer.exit_code != 0) return static_cast<ExitCode>(answer.exit_code);
   const api::Json document = MESH_TRY(api::detail::parse(answer.output));
   MESH_TRY(show<api::EstimateView>(context, document, [&](const api::EstimateView& view) {
@@ -80,7 +87,7 @@ base::Result<ExitCode> run_estimate(Context& context, std::uint64_t services, st
       table.add(
           {row.table, std::to_string(row.needed), std::to_string(row.size), format_bytes(row.bytes), row.setting});
     }
-    context.out << table.render(context.style())
+    context.out << table.render(context.style()) << (view.note.empty() ? "" : "note: " + printable(view.note) + '\n')
                 << fmt::format("kernel {}, agent about {}\n", format_bytes(view.kernel_bytes),
                                format_bytes(view.agent_bytes));
   }));
@@ -128,14 +135,17 @@ void add_reload(CLI::App& app, Context& context) {
 
 void add_estimate(CLI::App& app, Context& context) {
   auto* command = app.add_subcommand("estimate", "what a scale costs in kernel and agent memory; needs no agent");
-  auto services = std::make_shared<std::uint64_t>(1000);
-  auto endpoints = std::make_shared<std::uint64_t>(10);
-  command->add_option("--services", *services, "services")->capture_default_str();
-  command->add_option("--endpoints", *endpoints, "endpoints of each")->capture_default_str();
-  command->footer("Examples:\n  meshctl estimate --services 10000 --endpoints 10");
-  command->callback([&context, services, endpoints] {
-    context.run = [&context, services, endpoints] { return run_estimate(context, *services, *endpoints); };
-  });
+  auto request = std::make_shared<EstimateRequest>();
+  command->add_option("--services", request->services, "services")->capture_default_str();
+  command->add_option("--endpoints", request->endpoints, "endpoints of each")->capture_default_str();
+  command->add_option("--balance", request->balance, "how they are balanced: it decides about the slots")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"weighted_random", "round_robin", "maglev", "source_hash"}));
+  command->footer(
+      "Examples:\n  meshctl estimate --services 10000 --endpoints 10\n"
+      "  meshctl estimate --services 500 --endpoints 20 --balance maglev");
+  command->callback(
+      [&context, request] { context.run = [&context, request] { return run_estimate(context, *request); }; });
 }
 
 }  // namespace mesh::cli

@@ -147,13 +147,17 @@ struct EstimateView {
   static constexpr std::string_view kKind = "Estimate";
   std::uint64_t services = 0;
   std::uint64_t endpoints = 0;  ///< per service
+  std::string balance;
   std::vector<EstimateTable> tables;
+  std::string note;  ///< what the numbers assume; may be empty
   std::uint64_t kernel_bytes = 0;
   std::uint64_t agent_bytes = 0;
   static void fields(auto& self, auto& visit) {
     visit("services", self.services);
     visit("endpoints", self.endpoints);
+    visit("balance", self.balance);
     visit("tables", self.tables);
+    visit("note", self.note);
     visit("kernel_bytes", self.kernel_bytes);
     visit("agent_bytes", self.agent_bytes);
   }

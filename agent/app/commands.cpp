@@ -182,6 +182,7 @@ int command_estimate(const CommandOptions& options) {
                 static_cast<unsigned long long>(table.size), static_cast<double>(table.bytes) / 1048576.0,
                 table.setting.c_str());
   }
+  if (!view->note.empty()) std::printf("note: %s\n", view->note.c_str());
   std::printf("kernel memory %.1f MiB, agent about %.1f MiB\n", static_cast<double>(view->kernel_bytes) / 1048576.0,
               static_cast<double>(view->agent_bytes) / 1048576.0);
   return 0;

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/estimate.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <map>
 
+#include "balance/round_robin.hpp"
+#include "balance/table.hpp"
 #include "datapath/counters.hpp"
 #include "model/service.hpp"
 
@@ -16,10 +20,20 @@ constexpr std::uint64_t kAgentIdleBytes = 16u << 20;
 constexpr std::uint64_t kAgentServiceBytes = 1024;
 constexpr std::uint64_t kAgentEndpointBytes = 128;
 
+bool depends_on_weights(model::Algorithm algorithm) {
+  return algorithm == model::Algorithm::kRoundRobin || algorithm == model::Algorithm::kSourceHash;
+}
+
+/// Slots of one table of endpoints of equal weights; balance/table.hpp has the rules.
 std::uint64_t slots_per_service(model::Algorithm algorithm, std::uint64_t endpoints) {
-  if (algorithm == model::Algorithm::kWeightedRandom) return 2 * endpoints;
-  if (algorithm == model::Algorithm::kMaglev) return model::Service{}.maglev_size;
-  return endpoints;  // of equal weights; unequal ones take up to the cap of balance/table.hpp
+  std::uint64_t entries = endpoints;
+  if (algorithm == model::Algorithm::kMaglev) {
+    entries = model::Service{}.maglev_size;
+    for (const std::uint32_t size : balance::kMaglevSizes) {
+      if (entries < endpoints) entries = size;
+    }
+  }
+  return balance::slots_per_entry(algorithm) * entries;
 }
 
 std::uint32_t enough(std::uint64_t needed, std::uint32_t configured) {
@@ -30,10 +44,11 @@ std::uint32_t enough(std::uint64_t needed, std::uint32_t configured) {
 }  // namespace
 
 base::Result<api::EstimateView> estimate_tables(std::uint64_t services, std::uint64_t endpoints,
-                                                const std::string& balance, const datapath::TableSizes& configured) {
-  const auto algorithm = model::algorithm_from(balance);
+                                                const std::string& algorithm_name,
+                                                const datapath::TableSizes& configured) {
+  const auto algorithm = model::algorithm_from(algorithm_name);
   if (!algorithm) {
-    return base::fail(base::ErrorKind::kInvalid, "estimate for '" + balance + "': no such algorithm",
+    return base::fail(base::ErrorKind::kInvalid, "estimate for '" + algorithm_name + "': no such algorithm",
                       "use weighted_random, round_robin, maglev or source_hash");
   }
   // Ids start at 1; range 1 is shared. Updates put new ranges and slots beside the old ones.
@@ -51,6 +66,13 @@ base::Result<api::EstimateView> estimate_tables(std::uint64_t services, std::uin
   api::EstimateView view;
   view.services = services;
   view.endpoints = endpoints;
+  view.balance = algorithm_name;
+  if (depends_on_weights(*algorithm)) {
+    const std::uint64_t most = balance::round_robin_entries_max(endpoints);
+    view.note =
+        fmt::format("slots are for endpoints of equal weight; other weights need up to {} (two tables of {} each)",
+                    2 * services * most, most);
+  }
   for (const auto& table : datapath::estimate(sizes)) {
     view.tables.push_back({std::string(datapath::to_string(table.table)),
                            std::string(datapath::setting_of(table.table)),

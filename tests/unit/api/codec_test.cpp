@@ -40,7 +40,7 @@ TEST(Codec, every_document_survives_a_round_trip) {
   expect_round_trip(ConfigView{"/etc/meshd/meshd.yaml", {"a"}, Json{{"agent", {{"cgroups", {"/"}}}}}});
   expect_round_trip(ValidateView{true, "p", {}, 1, 2});
   expect_round_trip(CheckReport{{{"kernel", "btf", "ok", "present", ""}}});
-  expect_round_trip(EstimateView{10, 10, {{"slots", "agent.limits.slots", 5, 6, 7}}, 8, 9});
+  expect_round_trip(EstimateView{10, 10, "maglev", {{"slots", "agent.limits.slots", 5, 6, 7}}, "a note", 8, 9});
   expect_round_trip(ErrorView{"not_found", "m", "r"});
   expect_round_trip(VersionView{"0.1.0", "abc", "clang", "1.0"});
   expect_round_trip(LogView{"debug"});
