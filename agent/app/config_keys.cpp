@@ -32,11 +32,6 @@ const TableSizes kFreshSizes{};
 const CanarySettings kFreshCanary{};
 const CertificateFiles kFreshCertificate{};
 
-constexpr Key with_decode(Key key, void (*decode)(Decoder&, const Key&, const Value&, void*)) {
-  key.decode = decode;
-  return key;
-}
-
 /// "/a/b" without dots, doubled or trailing slashes; "" if it is none.
 std::string normal_cgroup(std::string_view text) {
   if (!text.starts_with('/')) return {};

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/config_keys.hpp"
+#include "discovery/probe_keys.hpp"
 #include "discovery/service_keys.hpp"
 
 namespace mesh::app {

@@ -282,4 +282,9 @@ constexpr Key required(Key key) {
   return key;
 }
 
+constexpr Key with_decode(Key key, void (*decode)(Decoder&, const Key&, const Value&, void*)) {
+  key.decode = decode;
+  return key;
+}
+
 }  // namespace mesh::discovery

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a service, an endpoint and a probe look like in a file, in meshd.yaml and in service files alike.
+// What a service and an endpoint look like in a file, in meshd.yaml and in service files alike. The keys of a probe are
+// in discovery/probe_keys.hpp.
 #pragma once
 
 #include <memory>
@@ -35,7 +36,6 @@ struct ServiceSpec {
   std::string file;
 };
 
-extern const Table kProbeTable;     // model::ProbePolicy
 extern const Table kPolicyTable;    // ServicePolicy
 extern const Table kEndpointTable;  // model::Endpoint
 extern const Table kServiceTable;   // ServiceSpec

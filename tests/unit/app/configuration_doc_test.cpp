@@ -9,6 +9,7 @@
 #include "app/config_keys.hpp"
 #include "base/duration.hpp"
 #include "base/fd.hpp"
+#include "discovery/probe_keys.hpp"
 #include "discovery/service_keys.hpp"
 
 namespace mesh::app {
