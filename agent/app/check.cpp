@@ -149,7 +149,7 @@ class SelfTest {
     update->services = runner->services();
     const std::vector<discovery::UpdatePtr> updates = {update};
     balance::Router router;
-    MESH_CHECK(writer->apply(router.route(discovery::merge(updates, 1), {})));
+    MESH_CHECK(writer->apply(router.route(discovery::merge(updates, 1), {}, {})));
     runner->watch({cgroup_});
     Deadline deadline{*loop.loop};
     loop.loop->arm(deadline.timer, loop.loop->now() + std::chrono::milliseconds(kSelfTestTimeoutMs));

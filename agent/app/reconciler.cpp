@@ -12,6 +12,18 @@ namespace {
 
 constexpr base::log::Logger kLog{"reconciler"};
 
+/// By frontend; null takes the entry away.
+template <typename View, typename Changes>
+void take_changes(View& view, Changes changes) {
+  for (auto& [frontend, value] : changes) {
+    if (value) {
+      view[frontend] = std::move(value);
+    } else {
+      view.erase(frontend);
+    }
+  }
+}
+
 }  // namespace
 
 Reconciler::Reconciler(Options options, datapath::Writer& writer, model::HealthView restored, Published published)
@@ -34,27 +46,26 @@ void Reconciler::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Reconciler::offer(const std::string& source, discovery::UpdatePtr update) {
+template <typename Put>
+void Reconciler::put_input(const Put& put) {
   {
     const std::lock_guard lock(mutex_);
-    note_input();
-    inbox_updates_[source] = std::move(update);
+    if (inbox_.empty()) inbox_since_ = base::steady_now();
+    put(inbox_);
   }
   wake_.notify_one();
+}
+
+void Reconciler::offer(const std::string& source, discovery::UpdatePtr update) {
+  put_input([&](Inputs& inbox) { inbox.updates[source] = std::move(update); });
 }
 
 void Reconciler::offer(HealthChanges changes) {
-  {
-    const std::lock_guard lock(mutex_);
-    note_input();
-    std::ranges::move(changes, std::back_inserter(inbox_health_));
-  }
-  wake_.notify_one();
+  put_input([&](Inputs& inbox) { std::ranges::move(changes, std::back_inserter(inbox.health)); });
 }
 
-/// Under the mutex, before an input is put into its mailbox.
-void Reconciler::note_input() {
-  if (inbox_updates_.empty() && inbox_health_.empty()) inbox_since_ = base::steady_now();
+void Reconciler::offer(model::StandingChanges changes) {
+  put_input([&](Inputs& inbox) { std::ranges::move(changes, std::back_inserter(inbox.standing)); });
 }
 
 void Reconciler::run(Job job) {
@@ -73,18 +84,15 @@ ReconciledPtr Reconciler::latest() const {
 void Reconciler::work() {
   while (true) {
     std::unique_lock lock(mutex_);
-    const auto has_work = [this] {
-      return stopping_ || !inbox_jobs_.empty() || !inbox_updates_.empty() || !inbox_health_.empty();
-    };
+    const auto has_work = [this] { return stopping_ || !inbox_jobs_.empty() || !inbox_.empty(); };
     wake_.wait_until(lock, std::min({retry_at_, audit_at_, tidy_at_}), has_work);
     if (stopping_) return;
     input_since_ = inbox_since_;
-    auto updates = std::exchange(inbox_updates_, {});
-    auto changes = std::exchange(inbox_health_, {});
+    Inputs inputs = std::exchange(inbox_, {});
     auto jobs = std::exchange(inbox_jobs_, {});
     lock.unlock();
 
-    bool news = take_inputs(std::move(updates), std::move(changes));
+    bool news = take_inputs(std::move(inputs));
     const base::TimePoint now = base::steady_now();
     if (now >= retry_at_) {
       apply();
@@ -104,17 +112,12 @@ void Reconciler::work() {
 }
 
 /// Returns whether there is something to publish.
-bool Reconciler::take_inputs(std::map<std::string, discovery::UpdatePtr> updates, HealthChanges changes) {
-  if (updates.empty() && changes.empty()) return false;
-  for (auto& [frontend, health] : changes) {
-    if (health) {
-      health_[frontend] = std::move(health);
-    } else {
-      health_.erase(frontend);
-    }
-  }
-  if (!updates.empty()) {
-    for (auto& [source, update] : updates) updates_[source] = std::move(update);
+bool Reconciler::take_inputs(Inputs inputs) {
+  if (inputs.empty()) return false;
+  take_changes(health_, std::move(inputs.health));
+  take_changes(standing_, std::move(inputs.standing));
+  if (!inputs.updates.empty()) {
+    for (auto& [source, update] : inputs.updates) updates_[source] = std::move(update);
     std::vector<discovery::UpdatePtr> in_precedence;
     for (const std::string& source : options_.sources) {
       const auto found = updates_.find(source);
@@ -125,7 +128,7 @@ bool Reconciler::take_inputs(std::map<std::string, discovery::UpdatePtr> updates
     if (merges_ == 1) forget_unprobed();
   }
   if (!state_.snapshot) return false;
-  auto routing = router_.route(state_.snapshot, health_);
+  auto routing = router_.route(state_.snapshot, health_, standing_);
   const bool changed = routing != state_.routing;
   state_.routing = std::move(routing);
   if (changed) apply();

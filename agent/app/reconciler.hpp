@@ -24,6 +24,7 @@
 #include "discovery/source.hpp"
 #include "model/health_view.hpp"
 #include "model/routing.hpp"
+#include "model/standing.hpp"
 #include "observe/histogram.hpp"
 
 namespace mesh::app {
@@ -71,18 +72,28 @@ class Reconciler {
   // From any thread.
   void offer(const std::string& source, discovery::UpdatePtr update);
   void offer(HealthChanges changes);
+  void offer(model::StandingChanges changes);
   /// Runs `job` on the worker's thread, between rounds: what needs the writer and is no input.
   void run(Job job);
   [[nodiscard]] ReconciledPtr latest() const;
 
  private:
+  /// Mailboxes: what was offered since the last round.
+  struct Inputs {
+    std::map<std::string, discovery::UpdatePtr> updates;
+    HealthChanges health;
+    model::StandingChanges standing;
+    [[nodiscard]] bool empty() const { return updates.empty() && health.empty() && standing.empty(); }
+  };
+
   void work();
-  bool take_inputs(std::map<std::string, discovery::UpdatePtr> updates, HealthChanges changes);
+  bool take_inputs(Inputs inputs);
   void apply();
   void audit();
   void forget_unprobed();
   void publish();
-  void note_input();
+  template <typename Put>
+  void put_input(const Put& put);
 
   const Options options_;
   datapath::Writer& writer_;
@@ -90,8 +101,7 @@ class Reconciler {
 
   mutable std::mutex mutex_;  ///< Guards the mailboxes and `latest_`.
   std::condition_variable wake_;
-  std::map<std::string, discovery::UpdatePtr> inbox_updates_;
-  HealthChanges inbox_health_;
+  Inputs inbox_;
   base::TimePoint inbox_since_{};  ///< When the oldest input in the mailboxes was offered.
   std::vector<Job> inbox_jobs_;
   bool stopping_ = false;
@@ -100,6 +110,7 @@ class Reconciler {
   // The worker's own.
   std::map<std::string, discovery::UpdatePtr> updates_;
   model::HealthView health_;
+  model::StandingView standing_;
   base::TimePoint input_since_{};
   std::uint64_t merges_ = 0;
   balance::Router router_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "balance/route.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace mesh::balance {
@@ -8,9 +9,32 @@ namespace {
 
 using model::Eligibility;
 
-Eligibility judge(const model::Service& service, const model::Endpoint& endpoint, const model::EndpointHealth* health) {
-  if (endpoint.draining) return Eligibility::kDraining;
+constexpr unsigned kWholePercent = 100;
+constexpr std::uint32_t kWeightMax = 65535;
+
+/// An endpoint, and what is known of it.
+struct Candidate {
+  const model::Endpoint& endpoint;
+  const model::EndpointHealth* health;
+  const model::EndpointStanding* standing;
+};
+
+std::vector<Candidate> candidates_of(const model::Service& service, const model::ServiceHealth* health,
+                                     const model::ServiceStanding* standing) {
+  std::vector<Candidate> candidates;
+  candidates.reserve(service.endpoints.size());
+  for (const model::Endpoint& endpoint : service.endpoints) {
+    candidates.push_back({endpoint, health ? health->find(endpoint.address) : nullptr,
+                          standing ? standing->find(endpoint.address) : nullptr});
+  }
+  return candidates;
+}
+
+Eligibility judge(const model::Service& service, const Candidate& candidate) {
+  const auto& [endpoint, health, standing] = candidate;
+  if (endpoint.draining || (standing && standing->drained)) return Eligibility::kDraining;
   if (endpoint.weight == 0) return Eligibility::kWeightZero;
+  if (standing && standing->ejection == model::Ejection::kEjected) return Eligibility::kEjected;
   if (!service.probe) return Eligibility::kEligible;
   const model::Verdict verdict = health == nullptr ? model::Verdict::kUnknown : health->verdict;
   if (verdict == model::Verdict::kDown) return Eligibility::kProbeDown;
@@ -18,52 +42,82 @@ Eligibility judge(const model::Service& service, const model::Endpoint& endpoint
   return awaiting ? Eligibility::kAwaitingCheck : Eligibility::kEligible;
 }
 
-/// Turns kProbeDown into kPanic where the rule at the top of route.hpp says so; returns whether it did.
-bool panic(const model::Service& service, const model::ServiceHealth& health, std::vector<Eligibility>& eligibility) {
+bool refuses(const Candidate& candidate) {
+  const bool by_probe = candidate.health != nullptr && candidate.health->verdict == model::Verdict::kDown &&
+                        candidate.health->reason == model::ProbeReason::kRefused;
+  return by_probe || (candidate.standing != nullptr && candidate.standing->refuses);
+}
+
+/// Turns kProbeDown and kEjected into kPanic where the rule at the top of route.hpp says so; returns whether it did.
+bool panic(const model::Service& service, const std::vector<Candidate>& candidates,
+           std::vector<Eligibility>& eligibility) {
+  const auto is_out = [](Eligibility one) { return one == Eligibility::kProbeDown || one == Eligibility::kEjected; };
   std::size_t eligible = 0;
-  std::size_t down = 0;
+  std::size_t out = 0;
   for (const Eligibility one : eligibility) {
     eligible += one == Eligibility::kEligible;
-    down += one == Eligibility::kProbeDown;
+    out += is_out(one);
   }
-  const std::size_t candidates = eligible + down;
-  if (candidates < kPanicMinimum || eligible * 100 >= service.panic_threshold_percent * candidates) return false;
+  const std::size_t could_serve = eligible + out;
+  if (could_serve < kPanicMinimum || eligible * 100 >= service.panic_threshold_percent * could_serve) return false;
   bool any = false;
   for (std::size_t i = 0; i < eligibility.size(); ++i) {
-    if (eligibility[i] != Eligibility::kProbeDown) continue;
-    if (health.find(service.endpoints[i].address)->reason == model::ProbeReason::kRefused) continue;
+    if (!is_out(eligibility[i]) || refuses(candidates[i])) continue;
     eligibility[i] = Eligibility::kPanic;
     any = true;
   }
   return any;
 }
 
+unsigned share_of(const Candidate& candidate) {
+  return candidate.standing == nullptr ? kWholePercent
+                                       : std::clamp(candidate.standing->share_percent, 1U, kWholePercent);
+}
+
+/// What every weight of the service is multiplied with before shares are taken: as much as the largest weight allows.
+std::uint32_t scale_of(const std::vector<Candidate>& candidates, const std::vector<model::Route>& routes) {
+  std::uint32_t largest = 1;
+  bool any_share = false;
+  for (const model::Route& route : routes) {
+    largest = std::max<std::uint32_t>(largest, route.weight);
+    any_share = any_share || share_of(candidates[route.endpoint]) != kWholePercent;
+  }
+  return any_share ? std::min(kWholePercent, kWeightMax / largest) : 1;
+}
+
 }  // namespace
 
-model::ServiceRoutePtr route_service(const model::ServicePtr& service, const model::ServiceHealthPtr& health) {
+model::ServiceRoutePtr route_service(const model::ServicePtr& service, const model::ServiceHealthPtr& health,
+                                     const model::ServiceStandingPtr& standing) {
   auto route = std::make_shared<model::ServiceRoute>();
   route->service = service;
   route->health = health;
-  const std::vector<model::Endpoint>& endpoints = service->endpoints;
-  route->eligibility.reserve(endpoints.size());
-  for (const model::Endpoint& endpoint : endpoints) {
-    route->eligibility.push_back(judge(*service, endpoint, health ? health->find(endpoint.address) : nullptr));
-  }
-  if (health) route->panic = panic(*service, *health, route->eligibility);
-  route->routes.reserve(endpoints.size());
-  for (std::uint32_t i = 0; i < endpoints.size(); ++i) {
+  route->standing = standing;
+  const std::vector<Candidate> candidates = candidates_of(*service, health.get(), standing.get());
+  route->eligibility.reserve(candidates.size());
+  for (const Candidate& candidate : candidates) route->eligibility.push_back(judge(*service, candidate));
+  if (health || standing) route->panic = panic(*service, candidates, route->eligibility);
+  route->routes.reserve(candidates.size());
+  for (std::uint32_t i = 0; i < candidates.size(); ++i) {
     const Eligibility one = route->eligibility[i];
     if (one != Eligibility::kEligible && one != Eligibility::kPanic) continue;
-    route->routes.push_back({i, endpoints[i].weight});
+    route->routes.push_back({i, candidates[i].endpoint.weight});
+  }
+  const std::uint32_t scale = scale_of(candidates, route->routes);
+  for (model::Route& one : route->routes) {
+    const std::uint32_t scaled = one.weight * scale * share_of(candidates[one.endpoint]) / kWholePercent;
+    one.weight = static_cast<std::uint16_t>(std::max(1U, scaled));
   }
   return route;
 }
 
-model::RoutingTablePtr Router::route(const model::SnapshotPtr& snapshot, const model::HealthView& health) {
+model::RoutingTablePtr Router::route(const model::SnapshotPtr& snapshot, const model::HealthView& health,
+                                     const model::StandingView& standing) {
   auto next = std::make_shared<model::RoutingTable>();
   next->generation = last_->generation + 1;
   next->services.reserve(snapshot->services.size());
   static const model::ServiceHealthPtr kNotProbed;
+  static const model::ServiceStandingPtr kNothingToSay;
   bool changed = snapshot->services.size() != last_->services.size();
   auto old = last_->services.begin();
   const auto old_end = last_->services.end();
@@ -73,11 +127,16 @@ model::RoutingTablePtr Router::route(const model::SnapshotPtr& snapshot, const m
       const auto found = health.find(service->frontend);
       if (found != health.end()) known = &found->second;
     }
+    const model::ServiceStandingPtr* stands = &kNothingToSay;
+    if (!standing.empty()) {
+      const auto found = standing.find(service->frontend);
+      if (found != standing.end()) stands = &found->second;
+    }
     while (old != old_end && (*old)->service != service && (*old)->service->frontend < service->frontend) ++old;
-    if (old != old_end && (*old)->service == service && (*old)->health == *known) {
+    if (old != old_end && (*old)->service == service && (*old)->health == *known && (*old)->standing == *stands) {
       next->services.push_back(*old);
     } else {
-      next->services.push_back(route_service(service, *known));
+      next->services.push_back(route_service(service, *known, *stands));
       changed = true;
     }
   }

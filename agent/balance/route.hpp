@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which endpoints get new connections: Snapshot x HealthView x policy -> RoutingTable.
+// Which endpoints get new connections: Snapshot x HealthView x StandingView x policy -> RoutingTable.
 //
-// Per endpoint, first match wins: draining, weight 0, awaiting its first check, down by its probe, else eligible.
-// An endpoint without a verdict is eligible unless its service says require_initial_check.
+// Per endpoint, first match wins: draining (by its source or an operator), weight 0, ejected, awaiting its first check,
+// down by its probe, else eligible. An endpoint without a verdict is eligible unless its service says
+// require_initial_check.
 //
 // Panic: when of at least kPanicMinimum endpoints that could serve (not draining, weight above 0, already checked where
-// that is required) fewer than the service's threshold are eligible, probes are presumed wrong rather than nearly all
-// servers dead: endpoints that are down get connections too, at their weight, except those that refuse: a closed port
-// is a fact, not an opinion.
+// that is required) fewer than the service's threshold are eligible, probes and ejections are presumed wrong rather
+// than nearly all servers dead: endpoints that are down or ejected get connections too, at their weight, except those
+// that refuse: a closed port is a fact, not an opinion.
+//
+// Weight: an endpoint on probation, or that starts slowly, gets `share_percent` of its weight. So that a share of a
+// small weight is something, all weights of such a service are multiplied alike first, up to 100 times.
 #pragma once
 
 #include <cstddef>
@@ -15,20 +19,24 @@
 #include "model/health_view.hpp"
 #include "model/routing.hpp"
 #include "model/snapshot.hpp"
+#include "model/standing.hpp"
 
 namespace mesh::balance {
 
 inline constexpr std::size_t kPanicMinimum = 5;
 
-/// `health` may be null (not probed, or no result yet) and older or newer than the service. Never null.
+/// `health` may be null (not probed, or no result yet), `standing` too (nothing to say); both may be older or newer
+/// than the service. Never null.
 [[nodiscard]] model::ServiceRoutePtr route_service(const model::ServicePtr& service,
-                                                   const model::ServiceHealthPtr& health);
+                                                   const model::ServiceHealthPtr& health,
+                                                   const model::ServiceStandingPtr& standing);
 
-/// Routes whole snapshots and keeps the pointer of each route whose service and health did not change.
+/// Routes whole snapshots and keeps the pointer of each route whose service, health and standing did not change.
 class Router {
  public:
   /// The same table as last time if nothing changed, else one with the next generation.
-  model::RoutingTablePtr route(const model::SnapshotPtr& snapshot, const model::HealthView& health);
+  model::RoutingTablePtr route(const model::SnapshotPtr& snapshot, const model::HealthView& health,
+                               const model::StandingView& standing);
 
  private:
   model::RoutingTablePtr last_ = std::make_shared<const model::RoutingTable>();

@@ -13,6 +13,8 @@ std::string_view to_string(Eligibility value) {
       return "draining";
     case Eligibility::kWeightZero:
       return "weight_zero";
+    case Eligibility::kEjected:
+      return "ejected";
     case Eligibility::kProbeDown:
       return "probe_down";
     case Eligibility::kAwaitingCheck:

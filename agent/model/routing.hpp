@@ -9,15 +9,17 @@
 
 #include "model/health_view.hpp"
 #include "model/service.hpp"
+#include "model/standing.hpp"
 
 namespace mesh::model {
 
-/// Why an endpoint gets new connections or not. Order of precedence: draining, weight, probe.
+/// Why an endpoint gets new connections or not. Order of precedence: draining, weight, ejection, probe.
 enum class Eligibility : std::uint8_t {
   kEligible,
-  kPanic,  ///< Down by its probe, but used because too few are up.
-  kDraining,
+  kPanic,     ///< Ejected or down by its probe, but used because too few are up.
+  kDraining,  ///< Its source or an operator says so.
   kWeightZero,
+  kEjected,  ///< For what connections to it experienced.
   kProbeDown,
   kAwaitingCheck,  ///< require_initial_check, and no success yet.
 };
@@ -32,6 +34,7 @@ struct Route {
 struct ServiceRoute {
   ServicePtr service;
   ServiceHealthPtr health;               ///< What the decision was taken on; null: not probed.
+  ServiceStandingPtr standing;           ///< As well; null: nothing is to be said.
   std::vector<Route> routes;             ///< In endpoint order. Empty: connects are refused.
   std::vector<Eligibility> eligibility;  ///< Parallel to service->endpoints.
   bool panic = false;

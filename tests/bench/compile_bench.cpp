@@ -116,7 +116,7 @@ model::ServiceRoutePtr make_route(std::uint32_t number, model::Algorithm algorit
     service->endpoints[e].address.port = 8080;
   }
   service->endpoints[0].weight = first_weight;
-  return balance::route_service(service, nullptr);
+  return balance::route_service(service, nullptr, nullptr);
 }
 
 model::RoutingTablePtr make_table(std::uint32_t services, model::Algorithm algorithm) {
@@ -210,13 +210,13 @@ void route_one_change(benchmark::State& state) {
     snapshot->services.push_back(service);
   }
   balance::Router router;
-  router.route(snapshot, health);
+  router.route(snapshot, health, {});
   for (auto _ : state) {
     state.PauseTiming();
     auto next = std::make_shared<model::Snapshot>(*snapshot);
     next->services[services / 2] = std::make_shared<model::Service>(*next->services[services / 2]);
     state.ResumeTiming();
-    benchmark::DoNotOptimize(router.route(next, health));
+    benchmark::DoNotOptimize(router.route(next, health, {}));
     state.PauseTiming();
     next.reset();
     state.ResumeTiming();

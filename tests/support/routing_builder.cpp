@@ -18,7 +18,7 @@ void sort_endpoints(model::Service& service) {
 
 model::ServiceRoutePtr route_of(model::Service service) {
   sort_endpoints(service);
-  return balance::route_service(std::make_shared<const model::Service>(std::move(service)), nullptr);
+  return balance::route_service(std::make_shared<const model::Service>(std::move(service)), nullptr, nullptr);
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ using model::Verdict;
 struct Case {
   model::Service service = support::service({.frontend = "240.0.0.1:80"});
   model::ServiceHealth health;
+  model::ServiceStanding standing;
 
   Case() {
     service.probe = std::make_shared<const model::ProbePolicy>();
@@ -28,6 +29,12 @@ struct Case {
     health.endpoints.push_back({.address = address, .verdict = verdict, .reason = reason});
     return *this;
   }
+  /// Of the endpoint that was added last.
+  Case& stands(model::EndpointStanding what) {
+    what.address = service.endpoints.back().address;
+    standing.endpoints.push_back(std::move(what));
+    return *this;
+  }
   Case& require_initial_check() {
     auto probe = std::make_shared<model::ProbePolicy>(*service.probe);
     probe->require_initial_check = true;
@@ -36,7 +43,8 @@ struct Case {
   }
   [[nodiscard]] model::ServiceRoutePtr route() const {
     return route_service(std::make_shared<const model::Service>(service),
-                         std::make_shared<const model::ServiceHealth>(health));
+                         std::make_shared<const model::ServiceHealth>(health),
+                         std::make_shared<const model::ServiceStanding>(standing));
   }
 };
 
@@ -66,7 +74,7 @@ TEST(Route, an_endpoint_newer_than_the_health_view_counts_as_not_checked) {
   one.endpoint(Verdict::kUp).require_initial_check();
   one.service.endpoints.push_back({support::address("10.0.0.99:80"), 1, false});
   EXPECT_EQ(one.route()->eligibility[1], Eligibility::kAwaitingCheck);
-  const auto unprobed = route_service(std::make_shared<const model::Service>(one.service), nullptr);
+  const auto unprobed = route_service(std::make_shared<const model::Service>(one.service), nullptr, nullptr);
   EXPECT_EQ(unprobed->eligibility[0], Eligibility::kAwaitingCheck);
 }
 
@@ -126,6 +134,47 @@ TEST(Route, panic_does_not_break_the_promise_of_a_first_check) {
   EXPECT_FALSE(one.route()->panic);
 }
 
+TEST(Route, draining_wins_then_ejected_then_the_probe) {
+  const auto route = Case()
+                         .endpoint(Verdict::kDown)
+                         .stands({.drained = true, .ejection = model::Ejection::kEjected})
+                         .endpoint(Verdict::kDown)
+                         .stands({.ejection = model::Ejection::kEjected})
+                         .endpoint(Verdict::kUp)
+                         .stands({.ejection = model::Ejection::kEjected})
+                         .endpoint(Verdict::kUp)
+                         .route();
+  EXPECT_EQ(route->eligibility, (std::vector{Eligibility::kDraining, Eligibility::kEjected, Eligibility::kEjected,
+                                             Eligibility::kEligible}));
+  EXPECT_EQ(route->routes, (std::vector<model::Route>{{3, 1}}));
+}
+
+TEST(Route, a_share_is_taken_of_the_weight_and_is_never_nothing) {
+  const auto route = Case()
+                         .endpoint(Verdict::kUp)
+                         .endpoint(Verdict::kUp)
+                         .stands({.ejection = model::Ejection::kProbation, .share_percent = 10})
+                         .route();
+  EXPECT_EQ(route->routes, (std::vector<model::Route>{{0, 100}, {1, 10}}));
+  const auto heavy = Case()
+                         .endpoint(Verdict::kUp, ProbeReason::kOk, 65535)
+                         .endpoint(Verdict::kUp, ProbeReason::kOk, 1)
+                         .stands({.share_percent = 1})
+                         .route();
+  EXPECT_EQ(heavy->routes, (std::vector<model::Route>{{0, 65535}, {1, 1}}));
+}
+
+TEST(Route, panic_uses_ejected_endpoints_but_not_those_that_refuse) {
+  Case one;
+  one.endpoint(Verdict::kUp);
+  for (int i = 0; i < 3; ++i) one.endpoint(Verdict::kUp).stands({.ejection = model::Ejection::kEjected});
+  one.endpoint(Verdict::kUp).stands({.ejection = model::Ejection::kEjected, .refuses = true});
+  const auto route = one.route();
+  EXPECT_TRUE(route->panic);
+  EXPECT_EQ(route->routes.size(), 4U);
+  EXPECT_EQ(route->eligibility.back(), Eligibility::kEjected);
+}
+
 TEST(Router, keeps_the_pointer_of_what_did_not_change) {
   auto snapshot = std::make_shared<model::Snapshot>();
   for (int i = 1; i <= 3; ++i) {
@@ -134,15 +183,16 @@ TEST(Router, keeps_the_pointer_of_what_did_not_change) {
     snapshot->services.push_back(std::make_shared<const model::Service>(service));
   }
   model::HealthView health;
+  model::StandingView standing;
   Router router;
-  const auto first = router.route(snapshot, health);
+  const auto first = router.route(snapshot, health, standing);
   EXPECT_EQ(first->generation, 1u);
-  EXPECT_EQ(router.route(snapshot, health), first);
+  EXPECT_EQ(router.route(snapshot, health, standing), first);
 
   auto down = std::make_shared<model::ServiceHealth>();
   down->endpoints.push_back({.address = support::address("10.0.0.1:80"), .verdict = Verdict::kDown});
   health[snapshot->services[1]->frontend] = down;
-  const auto second = router.route(snapshot, health);
+  const auto second = router.route(snapshot, health, standing);
   EXPECT_EQ(second->generation, 2u);
   EXPECT_EQ(second->services[0], first->services[0]);
   EXPECT_NE(second->services[1], first->services[1]);
@@ -151,17 +201,24 @@ TEST(Router, keeps_the_pointer_of_what_did_not_change) {
 
   auto fewer = std::make_shared<model::Snapshot>(*snapshot);
   fewer->services.erase(fewer->services.begin());
-  const auto third = router.route(fewer, health);
+  const auto third = router.route(fewer, health, standing);
   EXPECT_EQ(third->services[0], second->services[1]);
   EXPECT_EQ(third->services[1], second->services[2]);
-  const auto fourth = router.route(snapshot, health);
+  const auto fourth = router.route(snapshot, health, standing);
   EXPECT_EQ(fourth->services[1], third->services[0]);
   EXPECT_EQ(fourth->services.size(), 3u);
+
+  auto drained = std::make_shared<model::ServiceStanding>();
+  drained->endpoints.push_back({.address = support::address("10.0.0.1:80"), .drained = true});
+  standing[snapshot->services[2]->frontend] = drained;
+  const auto fifth = router.route(snapshot, health, standing);
+  EXPECT_EQ(fifth->services[0], fourth->services[0]);
+  EXPECT_TRUE(fifth->services[2]->routes.empty());
 }
 
 TEST(Router, an_empty_snapshot_is_a_table_too) {
   Router router;
-  EXPECT_EQ(router.route(std::make_shared<model::Snapshot>(), {})->generation, 1u);
+  EXPECT_EQ(router.route(std::make_shared<model::Snapshot>(), {}, {})->generation, 1u);
 }
 
 }  // namespace
