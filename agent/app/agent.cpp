@@ -65,6 +65,7 @@ Agent::~Agent() {
   // Whoever hands something over stops before whoever takes it.
   if (files_) files_->stop();
   if (prober_) prober_->stop();
+  if (watcher_) watcher_->stop();
   if (housekeeper_) housekeeper_->stop();
   if (reconciler_) reconciler_->stop();
 }
@@ -144,6 +145,7 @@ base::Result<void> Agent::make_workers() {
                                                                .node_seed = node_seed(),
                                                                .version = std::string(kVersion)});
   prober_->restore(health);
+  watcher_ = std::make_unique<Watcher>(Watcher::Options{}, *reconciler_, make_watcher_parts());
   housekeeper_ = std::make_unique<Housekeeper>(
       Housekeeper::Options{.own_cgroup = own_cgroup_.folder}, *datapath_, [this] { keep_house(); },
       [this](HousekeptPtr housekept) {
@@ -171,6 +173,9 @@ base::Result<void> Agent::make_admin() {
                                                              .metrics_certificate = certificate_.get()});
   return server_->start();
 }
+
+/// What the watcher does each round, in this order. Parts that decide come before the one that offers.
+std::vector<Watcher::Part> Agent::make_watcher_parts() { return {}; }
 
 /// What the tables of an earlier agent say about endpoints: who was taken out is down until a probe says otherwise.
 model::HealthView Agent::health_from_kernel() const {
@@ -204,6 +209,7 @@ base::Result<void> Agent::run() {
   offer_canary_services();
   files_->start(
       [this](discovery::UpdatePtr update) { reconciler_->offer(std::string(kFileSource), std::move(update)); });
+  watcher_->start();
   housekeeper_->start();
   on_tick(loop_.loop->now());
   base::log::info("meshd started", {{"version", kVersion}, {"cgroups", datapath_->cgroups().size()}});
@@ -350,6 +356,7 @@ void Agent::reload(Reply<api::ReloadView> reply) {
 void Agent::detach(Reply<api::DetachView> reply) {
   files_->stop();
   prober_->stop();
+  watcher_->stop();
   housekeeper_->stop();
   reconciler_->stop();
   // Not destroyed: its operations are in flight on this loop, which still runs until the answer is sent.

@@ -2,7 +2,8 @@
 // The agent, whole: everything is constructed here, in river order, and lives until run() returns.
 //
 // Threads: the control loop (this one: admin, metrics, canary, signals, timers), the file source, the prober, the
-// reconciler with its grace thread, and the housekeeper. They meet in mailboxes and published immutable values only.
+// reconciler with its grace thread, the watcher, and the housekeeper. They meet in mailboxes and published immutable
+// values only.
 #pragma once
 
 #include <memory>
@@ -22,6 +23,7 @@
 #include "app/scrape.hpp"
 #include "app/state_store.hpp"
 #include "app/used_services.hpp"
+#include "app/watcher.hpp"
 #include "base/sd_notify.hpp"
 #include "datapath/loader.hpp"
 #include "datapath/own_cgroup.hpp"
@@ -50,6 +52,7 @@ class Agent {
   base::Result<void> make_kernel_side();
   base::Result<void> make_sources();
   base::Result<void> make_workers();
+  [[nodiscard]] std::vector<Watcher::Part> make_watcher_parts();
   base::Result<void> make_admin();
 
   void on_signal(int signal);
@@ -87,6 +90,7 @@ class Agent {
   std::unique_ptr<StateStore> state_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<health::Prober> prober_;
+  std::unique_ptr<Watcher> watcher_;
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<CertificateKeeper> certificate_;  ///< Of the metrics listener; null: no TLS.
   std::unique_ptr<AgentAdmin> admin_;

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/watcher.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/duration.hpp"
+#include "base/log.hpp"
+
+namespace mesh::app {
+namespace {
+
+constexpr base::log::Logger kLog{"watcher"};
+
+}  // namespace
+
+Watcher::Watcher(Options options, const Reconciler& reconciler, std::vector<Part> parts)
+    : options_(options), reconciler_(reconciler), parts_(std::move(parts)), slow_told_(parts_.size()) {}
+
+Watcher::~Watcher() { stop(); }
+
+void Watcher::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Watcher::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+Watcher::Stats Watcher::take_stats() {
+  const std::lock_guard lock(mutex_);
+  Stats stats = stats_;
+  stats_.longest = {};
+  return stats;
+}
+
+void Watcher::run() {
+  std::unique_lock lock(mutex_);
+  base::TimePoint next = base::steady_now();
+  while (!stopping_) {
+    lock.unlock();
+    const base::TimePoint begin = base::steady_now();
+    look();
+    const base::TimePoint end = base::steady_now();
+    next = std::max(next + options_.interval, end);  // a round that took too long delays the next, they don't pile up
+    lock.lock();
+    ++stats_.rounds;
+    stats_.longest = std::max(stats_.longest, end - begin);
+    wake_.wait_until(lock, next, [this] { return stopping_; });
+  }
+}
+
+void Watcher::look() {
+  const Round round{base::steady_now(), base::wall_now(), reconciler_.latest()};
+  base::TimePoint begin = round.now;
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    parts_[i].work(round);
+    const base::TimePoint end = base::steady_now();
+    if (end - begin > options_.slow && !slow_told_[i]) {
+      slow_told_[i] = true;
+      kLog.warn("a look at connections took long",
+                {{"part", parts_[i].name}, {"took", base::format_duration(end - begin)}});
+    }
+    begin = end;
+  }
+}
+
+}  // namespace mesh::app

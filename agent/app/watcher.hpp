@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The up-current: what connections experienced, from the kernel back to the choice between backends. One thread that
+// runs its parts one after the other, several times a second: drains the ring of events, reads the books, decides who
+// is ejected, drained or warming up, and offers what came of it to the reconciler. What a part decides is pure and
+// lives elsewhere; here is only the rhythm.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "app/reconciler.hpp"
+#include "base/clock.hpp"
+
+namespace mesh::app {
+
+class Watcher {
+ public:
+  /// What all parts of one round see alike.
+  struct Round {
+    base::TimePoint now{};
+    base::WallTime wall{};
+    ReconciledPtr reconciled;  ///< The latest; its snapshot and routing may be null at the start.
+  };
+  /// `work` runs on the watcher's thread, once per round, and must not wait for anything.
+  struct Part {
+    std::string name;
+    std::function<void(const Round&)> work;
+  };
+  struct Options {
+    base::Duration interval = std::chrono::milliseconds(200);
+    base::Duration slow = std::chrono::milliseconds(100);  ///< A part that takes longer is named in the log, once.
+  };
+  struct Stats {
+    std::uint64_t rounds = 0;
+    base::Duration longest{};  ///< The longest round since the stats were taken last.
+  };
+
+  Watcher(Options options, const Reconciler& reconciler, std::vector<Part> parts);
+  ~Watcher();  ///< Stops within a round.
+
+  void start();
+  void stop();
+  [[nodiscard]] Stats take_stats();  ///< From any thread.
+
+ private:
+  void run();
+  void look();
+
+  const Options options_;
+  const Reconciler& reconciler_;
+  const std::vector<Part> parts_;
+  std::vector<bool> slow_told_;  ///< Parallel to parts_.
+  std::mutex mutex_;             ///< Guards what follows.
+  std::condition_variable wake_;
+  bool stopping_ = false;
+  Stats stats_;
+  std::thread thread_;
+};
+
+}  // namespace mesh::app
