@@ -25,7 +25,7 @@ MetricsInput full_input() {
   input.probes.types[1].results[static_cast<std::size_t>(model::ProbeReason::kTimeout)] = 3;
   input.probes.types[1].durations[2] = 3;
   input.probes.loop = "epoll";
-  input.endpoints = {2, 0, 0, 0, 1, 0};
+  input.endpoints = {2, 0, 0, 0, 0, 1, 0};
   input.services = {{"orders",
                      80,
                      model::Protocol::kTcp,
