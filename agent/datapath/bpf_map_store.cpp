@@ -4,13 +4,29 @@
 #include <bpf/bpf.h>
 
 #include <cerrno>
+#include <vector>
 
 namespace mesh::datapath {
 
+namespace {
+
+base::Result<void> clear_element(const MapSet& maps, Table table, std::uint32_t id) {
+  const std::vector<std::byte> zeros(maps.shape(table).value_size);
+  if (::bpf_map_update_elem(maps.fd(table), &id, zeros.data(), BPF_EXIST) == 0) return {};
+  return base::fail_errno(errno, "clear the counters of backend " + std::to_string(id));
+}
+
+}  // namespace
+
 BpfMapStore::BpfMapStore(const MapSet& maps) : maps_(maps), sizes_(maps.sizes()) {}
 
-base::Result<void> BpfMapStore::write_backend(std::uint32_t id, const mesh_backend& backend) {
-  maps_.write(Table::kBackends, id, backend);
+base::Result<void> BpfMapStore::write_backend(std::uint32_t id, const mesh_backend& next) {
+  // Counters are of an identity, not of an id. Those of an id's first one are zero: a cold load pays nothing.
+  if (next.generation > 1 && next.generation != backend(id).generation) {
+    MESH_CHECK(clear_element(maps_, Table::kBackendLive, id));
+    MESH_CHECK(clear_element(maps_, Table::kBackendOutcomes, id));
+  }
+  maps_.write(Table::kBackends, id, next);
   return {};
 }
 

@@ -13,7 +13,7 @@ class BpfMapStore final : public MapStore {
   explicit BpfMapStore(const MapSet& maps);
 
   [[nodiscard]] const TableSizes& sizes() const override { return sizes_; }
-  base::Result<void> write_backend(std::uint32_t id, const mesh_backend& backend) override;
+  base::Result<void> write_backend(std::uint32_t id, const mesh_backend& next) override;
   base::Result<void> write_slots(std::uint32_t base, std::span<const mesh_slot> slots) override;
   base::Result<void> write_range(std::uint32_t id, const mesh_range& range) override;
   base::Result<void> write_service(std::uint32_t id, const mesh_service& service) override;

@@ -21,7 +21,6 @@
   X(AFFINITY_FULL, "affinity_full", "no room for a session affinity entry; balanced without it")                   \
   X(UDP_PEERS_FULL, "udp_peers_full", "an unconnected UDP socket forgot its oldest service to remember a new one") \
   X(UDP_STORAGE, "udp_storage", "no socket storage for an unconnected UDP socket; replies are not translated")     \
-  X(REWRITE_FAILED, "rewrite_failed", "the kernel refused the address rewrite; refused")                           \
   X(RETRIED, "retried", "a slot was read while its table was being replaced; looked up again")                     \
   X(OWNER_LEFT, "owner_left", "the record of a socket that closed or went elsewhere could not be deleted")         \
   X(EVENTS_DROPPED, "events_dropped",                                                                              \

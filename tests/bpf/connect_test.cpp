@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // connect() and getpeername() through the real hooks, for every kind of socket.
+#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "tests/bpf/mesh_fixture.hpp"
@@ -87,6 +89,25 @@ TEST_F(ConnectTest, round_robin_takes_turns) {
   for (int i = 0; i < 9; ++i) ASSERT_EQ(connect_to(open_socket(AF_INET, SOCK_STREAM), kVip4), 0);
   for (const std::uint32_t backend : tables_->backends_of(id)) EXPECT_EQ(opened(backend), 3U);
   EXPECT_EQ(live(id).connects, 9U);
+}
+
+TEST_F(ConnectTest, counters_belong_to_the_identity_that_has_the_id) {
+  const Server server = tcp_server();
+  const std::uint32_t service = tables_->add_service(kVip4, kTcp, {server.address});
+  const std::uint32_t id = tables_->backends_of(service)[0];
+  ASSERT_EQ(connect_to(open_socket(AF_INET, SOCK_STREAM), kVip4), 0);
+  tables_->set_backend_flags(id, 0);
+  tables_->set_backend_flags(id, MESH_BACKEND_USABLE);
+  EXPECT_EQ(opened(id), 1U) << "the same one in another state";
+  mesh_backend next = mesh_->store().backend(id);
+  ++next.generation;
+  ASSERT_TRUE(mesh_->store().write_backend(id, next));
+  EXPECT_EQ(opened(id), 0U);
+  std::vector<std::byte> outcomes(sizeof(mesh_backend_outcomes), std::byte{1});
+  ASSERT_EQ(::bpf_map_lookup_elem(mesh_->maps().fd(datapath::Table::kBackendOutcomes), &id, outcomes.data()), 0);
+  EXPECT_TRUE(std::ranges::all_of(outcomes, [](std::byte b) { return b == std::byte{0}; }));
+  ASSERT_EQ(connect_to(open_socket(AF_INET, SOCK_STREAM), kVip4), 0);
+  EXPECT_EQ(opened(id), 1U);
 }
 
 TEST_F(ConnectTest, v6only_sockets_behave_as_without_a_mesh) {
