@@ -174,7 +174,7 @@ base::Result<void> Agent::make_admin() {
   return server_->start();
 }
 
-/// What the watcher does each round, in this order. Parts that decide come before the one that offers.
+/// What the watcher does each round, in this order.
 std::vector<Watcher::Part> Agent::make_watcher_parts() { return {}; }
 
 /// What the tables of an earlier agent say about endpoints: who was taken out is down until a probe says otherwise.

@@ -14,7 +14,7 @@ constexpr base::log::Logger kLog{"watcher"};
 
 }  // namespace
 
-Watcher::Watcher(Options options, const Reconciler& reconciler, std::vector<Part> parts)
+Watcher::Watcher(Options options, Reconciler& reconciler, std::vector<Part> parts)
     : options_(options), reconciler_(reconciler), parts_(std::move(parts)), slow_told_(parts_.size()) {}
 
 Watcher::~Watcher() { stop(); }
@@ -56,7 +56,7 @@ void Watcher::run() {
 }
 
 void Watcher::look() {
-  const Round round{base::steady_now(), base::wall_now(), reconciler_.latest()};
+  const Round round{base::steady_now(), base::wall_now(), reconciler_.latest(), board_};
   base::TimePoint begin = round.now;
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     parts_[i].work(round);
@@ -68,6 +68,7 @@ void Watcher::look() {
     }
     begin = end;
   }
+  if (auto changes = board_.take_changes(); !changes.empty()) reconciler_.offer(std::move(changes));
 }
 
 }  // namespace mesh::app

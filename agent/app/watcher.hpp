@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The up-current: what connections experienced, from the kernel back to the choice between backends. One thread that
 // runs its parts one after the other, several times a second: drains the ring of events, reads the books, decides who
-// is ejected, drained or warming up, and offers what came of it to the reconciler. What a part decides is pure and
-// lives elsewhere; here is only the rhythm.
+// is ejected, drained or warming up. What the parts put on the board becomes one offer to the reconciler at the end of
+// the round. What a part decides is pure and lives elsewhere; here is only the rhythm.
 #pragma once
 
 #include <condition_variable>
@@ -15,6 +15,7 @@
 
 #include "app/reconciler.hpp"
 #include "base/clock.hpp"
+#include "health/standing_board.hpp"
 
 namespace mesh::app {
 
@@ -25,6 +26,7 @@ class Watcher {
     base::TimePoint now{};
     base::WallTime wall{};
     ReconciledPtr reconciled;  ///< The latest; its snapshot and routing may be null at the start.
+    health::StandingBoard& board;
   };
   /// `work` runs on the watcher's thread, once per round, and must not wait for anything.
   struct Part {
@@ -40,7 +42,7 @@ class Watcher {
     base::Duration longest{};  ///< The longest round since the stats were taken last.
   };
 
-  Watcher(Options options, const Reconciler& reconciler, std::vector<Part> parts);
+  Watcher(Options options, Reconciler& reconciler, std::vector<Part> parts);
   ~Watcher();  ///< Stops within a round.
 
   void start();
@@ -52,8 +54,9 @@ class Watcher {
   void look();
 
   const Options options_;
-  const Reconciler& reconciler_;
+  Reconciler& reconciler_;
   const std::vector<Part> parts_;
+  health::StandingBoard board_;
   std::vector<bool> slow_told_;  ///< Parallel to parts_.
   std::mutex mutex_;             ///< Guards what follows.
   std::condition_variable wake_;
