@@ -92,11 +92,15 @@ int BPF_PROG(mesh_error, struct sock___mesh *sk) {
 
 /*
  * Nobody saw an error: the application closes. Unread data or linger 0 make the kernel reset the peer.
- * A handshake that was repeated and never answered is a black hole, even if the application lost patience first.
+ * A handshake that was repeated and never answered is a black hole, even if the application lost patience first. One
+ * that never began had no route, or no local port.
  */
 static __always_inline __u8 mesh_outcome_of_close(const struct sock___mesh *sk, const struct tcp_sock___mesh *tcp,
                                                   int established) {
-  if (!established) return tcp->total_retrans ? MESH_TIMED_OUT : MESH_ABORTED;
+  if (!established) {
+    if (!tcp->write_seq) return MESH_UNREACHABLE;
+    return tcp->total_retrans ? MESH_TIMED_OUT : MESH_ABORTED;
+  }
   const int linger_0 = (sk->__sk_common.skc_flags >> MESH_SOCK_LINGER_BIT & 1) && !sk->sk_lingertime;
   const __u32 unread = tcp->rcv_nxt - tcp->copied_seq; /* a FIN that was not read as end of file counts 1 */
   return linger_0 || unread > 1 ? MESH_RESET_BY_US : MESH_CLOSED;

@@ -115,6 +115,7 @@ void Tables::publish_slots(std::uint32_t service_id, const std::vector<mesh_slot
   range.service_id = service_id;
   range.seed = service_id * 7919;
   range.affinity_timeout_s = spec.affinity_timeout_s;
+  range.flags = spec.flags;
   range.algorithm = spec.algorithm;
   range.hash_key = spec.hash_key;
   EXPECT_TRUE(store_.write_slots(next_slot_, slots));

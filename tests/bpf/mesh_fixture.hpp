@@ -28,6 +28,7 @@ struct RangeSpec {
   std::uint8_t algorithm = MESH_ROUND_ROBIN;
   std::uint8_t hash_key = MESH_KEY_NAMESPACE;
   std::uint32_t affinity_timeout_s = 0;
+  std::uint16_t flags = 0;  ///< MESH_RANGE_*
 };
 
 /// Writes tables by hand, each service with its own slots. Backends get their ids in the order they are named.
