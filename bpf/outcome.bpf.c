@@ -6,9 +6,11 @@
  * also when its process is killed; and the socket still has its counters. Call path: inet_release() and inet6_release()
  * -> cgroup; sockets of the kernel itself don't pass it. Minimum kernel: 5.12, as connect; 6.2 for the counters.
  *
- * tcp_finish_connect(), by fentry: the client's side of a handshake is done. Why here: once per connection, and no other
- * hook on the way to ESTABLISHED costs a connection of somebody else next to nothing (sockops programs run six times
- * per connection of the cgroup, mesh or not). Minimum kernel: 5.5 (arm64: 6.0).
+ * inet_sock_set_state, a tracepoint: a TCP socket's state changes; SYN_SENT to ESTABLISHED is the client's side of a
+ * handshake done. Why here: it leaves the sockets of others after two comparisons (sockops programs are called through
+ * the cgroup five or six times per connection), and it can be attached where functions can't be (fentry on
+ * tcp_finish_connect, once per connection, would cost less; kernels without function trampolines, or whose owner forbids
+ * them, refuse it). Minimum kernel: 5.5.
  *
  * inet_sk_error_report, a tracepoint: an error is put on a socket. Why here: refused, reset, timed out, unreachable, for
  * TCP and connected UDP, and it runs only when something goes wrong. Minimum kernel: 5.14.
@@ -25,8 +27,9 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
+enum { MESH_TCP_ESTABLISHED = 1, MESH_TCP_SYN_SENT = 2 }; /* include/net/tcp_states.h */
 enum { MESH_ECONNABORTED = 103, MESH_ECONNRESET = 104, MESH_ETIMEDOUT = 110, MESH_EPIPE = 32 };
-#define MESH_SOCK_LINGER_BIT 4 /* SOCK_LINGER of enum sock_flags */
+enum { MESH_SOCK_DONE = 1, MESH_SOCK_LINGER = 4 }; /* bits of enum sock_flags; DONE: a FIN arrived */
 
 /* The kernel's own sockets, as far as they are looked at. */
 struct sock_common___mesh {
@@ -68,8 +71,9 @@ static __always_inline __u8 mesh_error_of_connection(int error) {
   return error == MESH_ECONNABORTED ? MESH_KILLED : MESH_LOST;
 }
 
-SEC("fentry/tcp_finish_connect")
-int BPF_PROG(mesh_established, struct sock___mesh *sk) {
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(mesh_established, struct sock___mesh *sk, int from, int to) {
+  if (from != MESH_TCP_SYN_SENT || to != MESH_TCP_ESTABLISHED) return 0;
   const __u64 cookie = sk->__sk_common.skc_cookie.counter;
   if (!cookie) return 0;
   struct mesh_owner *record = mesh_owner_find(cookie);
@@ -90,6 +94,10 @@ int BPF_PROG(mesh_error, struct sock___mesh *sk) {
   return 0;
 }
 
+static __always_inline __u32 mesh_has_flag(const struct sock___mesh *sk, int bit) {
+  return sk->__sk_common.skc_flags >> bit & 1;
+}
+
 /*
  * Nobody saw an error: the application closes. Unread data or linger 0 make the kernel reset the peer.
  * A handshake that was repeated and never answered is a black hole, even if the application lost patience first. One
@@ -101,13 +109,13 @@ static __always_inline __u8 mesh_outcome_of_close(const struct sock___mesh *sk, 
     if (!tcp->write_seq) return MESH_UNREACHABLE;
     return tcp->total_retrans ? MESH_TIMED_OUT : MESH_ABORTED;
   }
-  const int linger_0 = (sk->__sk_common.skc_flags >> MESH_SOCK_LINGER_BIT & 1) && !sk->sk_lingertime;
+  const int linger_0 = mesh_has_flag(sk, MESH_SOCK_LINGER) && !sk->sk_lingertime;
   const __u32 unread = tcp->rcv_nxt - tcp->copied_seq; /* a FIN that was not read as end of file counts 1 */
-  return linger_0 || unread > 1 ? MESH_RESET_BY_US : MESH_CLOSED;
+  return linger_0 || unread > mesh_has_flag(sk, MESH_SOCK_DONE) ? MESH_RESET_BY_US : MESH_CLOSED;
 }
 
 /*
- * What a TCP socket's own counters say. A SYN counts as one byte written; so does a FIN, but it is not sent yet.
+ * What a TCP socket's own counters say. They count a SYN that was sent as a byte, and a FIN that arrived.
  * Where mesh_established can't be attached, a round trip time says that there was a connection, and how long its
  * handshake took, more or less.
  */
@@ -118,7 +126,7 @@ static __always_inline void mesh_read_tcp(const struct sock___mesh *sk, struct m
   ending->srtt_us = tcp->srtt_us >> 3;
   if (ending->srtt_us && !record->connect_us) mesh_record_established(record, ending->srtt_us);
   ending->bytes_out = written ? written - 1 : 0;
-  ending->bytes_in = tcp->bytes_received;
+  ending->bytes_in = tcp->bytes_received - mesh_has_flag(sk, MESH_SOCK_DONE);
   ending->retransmits = tcp->total_retrans;
   ending->outcome = mesh_outcome_of_close(sk, tcp, record->connect_us != 0);
 }

@@ -22,8 +22,6 @@
 namespace mesh::datapath {
 namespace {
 
-constexpr int kKernelEnotsupp = 524;  // include/linux/errno.h: has no name in user space
-
 /// Returns when no BPF program that ran at the call still runs.
 void wait_for_running_programs() {
   if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0) return;
@@ -253,17 +251,12 @@ base::Result<void> Datapath::attach(Phase phase) {
   return {};
 }
 
-/// A kernel that knows the functions but can't attach to them (no trampolines on this architecture) is not an error:
-/// feedback goes without.
 base::Result<void> Datapath::attach_tracers() {
   for (const Tracer& tracer : kTracers) {
     const int program = programs_->program_fd(tracer.program);
     if (program < 0) continue;
-    MESH_CHECK(step("watch " + std::string(tracer.function)));
-    const auto attached = attach_tracer(directory_.links_folder(), tracer, program);
-    if (attached) continue;
-    if (attached.error().errnum != kKernelEnotsupp && attached.error().errnum != EOPNOTSUPP) return attached;
-    features_.tracing = false;
+    MESH_CHECK(step("watch " + std::string(tracer.tracepoint)));
+    MESH_CHECK(attach_tracer(directory_.links_folder(), tracer, program));
   }
   return {};
 }

@@ -6,6 +6,7 @@
 #include <bpf/libbpf.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
@@ -49,6 +50,21 @@ bool has_kernel_function(const char* name) {
   return found;
 }
 
+/// Loads a program that does nothing there: libbpf's own probe of this type asks in a way that newer kernels refuse.
+bool has_tracepoint(std::string_view name) {
+  const int target = ::libbpf_find_vmlinux_btf_id(std::string(name).c_str(), BPF_TRACE_RAW_TP);
+  if (target <= 0) return false;
+  const bpf_insn nothing[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0},
+                              {.code = BPF_JMP | BPF_EXIT}};
+  bpf_prog_load_opts options{};
+  options.sz = sizeof(options);
+  options.expected_attach_type = BPF_TRACE_RAW_TP;
+  options.attach_btf_id = static_cast<std::uint32_t>(target);
+  const base::Fd program(
+      ::bpf_prog_load(BPF_PROG_TYPE_TRACING, "mesh_probe", "GPL", nothing, std::size(nothing), &options));
+  return program.valid();
+}
+
 std::string failed(std::string_view doing, std::string_view name) {
   return std::string(doing) + " " + std::string(name) + " of the BPF image";
 }
@@ -84,8 +100,8 @@ KernelFeatures probe_kernel_features() {
   features.mptcp = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_skc_to_mptcp_sock) &&
                    ::access("/proc/sys/net/mptcp", F_OK) == 0;  // the helper has no type to return without CONFIG_MPTCP
   features.kernel_context = has_kernel_function("bpf_cast_to_kern_ctx") && has_kernel_function("bpf_rdonly_cast");
-  features.tracing = has_kernel_function("tcp_finish_connect") && has_kernel_function("sk_error_report") &&
-                     ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_TRACING, nullptr) == 1;
+  features.tracing =
+      std::ranges::all_of(kTracers, [](const Tracer& tracer) { return has_tracepoint(tracer.tracepoint); });
   features.explain = ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SYSCALL, nullptr) == 1;
   return features;
 }

@@ -23,7 +23,7 @@ std::string next_of(const std::string& links_folder, const Tracer& tracer) {
 }  // namespace
 
 base::Result<void> attach_tracer(const std::string& links_folder, const Tracer& tracer, int program_fd) {
-  const std::string what = "watch kernel function " + std::string(tracer.function);
+  const std::string what = "attach to tracepoint " + std::string(tracer.tracepoint);
   const base::Fd link(::bpf_raw_tracepoint_open(nullptr, program_fd));
   if (!link.valid()) return base::fail_errno(errno, what);
   const std::string pin = next_of(links_folder, tracer);

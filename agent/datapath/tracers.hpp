@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The programs that watch kernel functions for what becomes of connections (bpf/outcome.bpf.c). They belong to no
+// The programs on tracepoints that see what becomes of connections (bpf/outcome.bpf.c). They belong to no
 // cgroup: one link each, pinned beside those of the hooks, so that they live without an agent.
 #pragma once
 
@@ -13,12 +13,12 @@
 namespace mesh::datapath {
 
 struct Tracer {
-  std::string_view name;      ///< In the pin: "trace-established".
-  std::string_view function;  ///< What it watches, for people.
+  std::string_view name;  ///< In the pin: "trace-established".
+  std::string_view tracepoint;
   std::string_view program;
 };
 inline constexpr std::array<Tracer, 2> kTracers{{
-    {"established", "tcp_finish_connect", "mesh_established"},
+    {"established", "inet_sock_set_state", "mesh_established"},
     {"error", "inet_sk_error_report", "mesh_error"},
 }};
 

@@ -297,10 +297,10 @@ TEST_F(OutcomeTest, lost_after_it_was_established) {
     const base::Fd client = open_socket(AF_INET, SOCK_STREAM);
     ASSERT_EQ(connect_to(client, kVip), 0);
     set_option(client, IPPROTO_TCP, TCP_USER_TIMEOUT, 300U);
-    ASSERT_EQ(run({"ip", "link", "set", "lo", "down"}).exit_code, 0);
+    ASSERT_EQ(run({"ip", "link", "set", "lo", "down"}).code, 0);
     ::send(client.get(), "anybody", 7, MSG_NOSIGNAL);
     wait_readable(client, 10000);
-    ASSERT_EQ(run({"ip", "link", "set", "lo", "up"}).exit_code, 0);
+    ASSERT_EQ(run({"ip", "link", "set", "lo", "up"}).code, 0);
   }
   expect_only(MESH_LOST, 1, 0);
 }
@@ -393,10 +393,8 @@ TEST_F(OutcomeTest, without_feedback_only_the_books_are_kept) {
 
 TEST_F(OutcomeTest, a_full_ring_loses_samples_and_no_counts) {
   ring_.reset();
-  open([](datapath::DatapathOptions& options) {
-    options.directory += "-small";
-    options.sizes.events = 65536;
-  });
+  ASSERT_TRUE(mesh_->detach());
+  open([](datapath::DatapathOptions& options) { options.sizes.events = 65536; });
   const Server server = tcp_server();
   serve(server.address);
   constexpr std::uint64_t kConnections = 1000;
