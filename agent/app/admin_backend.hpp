@@ -11,6 +11,7 @@
 
 #include "api/bpf.hpp"
 #include "api/control.hpp"
+#include "api/history.hpp"
 #include "api/services.hpp"
 #include "api/status.hpp"
 #include "base/error.hpp"
@@ -41,6 +42,8 @@ class AdminBackend {
   /// Prometheus text exposition format 0.0.4.
   virtual void metrics(Reply<std::string> reply) = 0;
   virtual api::ReadyView ready() = 0;
+  // Long answers come as encoded documents: of many rows, the encoding takes longest.
+  virtual void history(const api::HistoryRequest& request, Reply<std::string> reply) = 0;
 
   // Changes. The server has checked that the caller is root and has logged the call.
   virtual base::Result<api::PauseView> pause(const api::PauseRequest& request) = 0;

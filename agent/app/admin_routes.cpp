@@ -151,6 +151,15 @@ Result<api::DumpRequest> dump_request(const Query& query) {
   return request;
 }
 
+/// "90" or nothing: seconds.
+Result<api::HistoryRequest> history_request(const Query& query) {
+  api::HistoryRequest request{.service = text_of(query, "service")};
+  constexpr std::uint64_t kTenYears = 10ULL * 365 * 24 * 3600;
+  request.since_s = MESH_TRY(number_of<std::uint64_t>(query, "since_s", request.since_s, kTenYears));
+  request.limit = MESH_TRY(number_of<std::uint32_t>(query, "limit", request.limit, api::kHistoryLimitMax));
+  return request;
+}
+
 Result<api::PauseRequest> pause_request(std::string_view body) {
   auto request = MESH_TRY(api::decode<api::PauseRequest>(body.empty() ? "{}" : body));
   if (request.seconds == 0 || request.seconds > api::kPauseMaxSeconds) {
@@ -175,6 +184,19 @@ AdminResponse readiness(const api::ReadyView& view, bool verbose) {
 template <typename T>
 Reply<T> reply_document(Respond respond) {
   return [respond = std::move(respond)](Result<T> value) mutable { respond(document(value)); };
+}
+
+/// For documents that were encoded elsewhere.
+Reply<std::string> reply_text(Respond respond) {
+  return [respond = std::move(respond)](Result<std::string> text) mutable {
+    respond(text ? AdminResponse{.body = *std::move(text) + '\n'} : error_response(text.error()));
+  };
+}
+
+/// Runs what needs a parsed request first and answers later with an encoded document.
+void with_text(auto request, Respond respond, auto then) {
+  if (!request) return respond(error_response(request.error()));
+  then(*request, reply_text(std::move(respond)));
 }
 
 struct Call {
@@ -274,6 +296,15 @@ const std::vector<Route>& routes() {
        {},
        [](const Call& call, Respond respond) { respond(document(call.backend.stats())); }},
       {"GET",
+       "/v1/history",
+       Access::kRead,
+       {"service", "since_s", "limit"},
+       [](const Call& call, Respond respond) {
+         with_text(history_request(call.query), std::move(respond), [&](const auto& request, Reply<std::string> reply) {
+           call.backend.history(request, std::move(reply));
+         });
+       }},
+      {"GET",
        "/v1/config",
        Access::kRead,
        {},
@@ -329,10 +360,11 @@ const std::vector<Route>& routes() {
 }
 
 AdminResponse no_such_path(std::string_view path) {
-  return error_response({ErrorKind::kNotFound, "find '" + std::string(path) + "': no such path",
-                         "paths are /v1/status, /v1/services, /v1/endpoints, /v1/sources, /v1/explain, /v1/bpf/dump, "
-                         "/v1/bpf/diff, /v1/bpf/stats, /v1/config, /v1/log, /v1/version, /metrics, /livez, /readyz",
-                         0});
+  return error_response(
+      {ErrorKind::kNotFound, "find '" + std::string(path) + "': no such path",
+       "paths are /v1/status, /v1/services, /v1/endpoints, /v1/sources, /v1/explain, /v1/bpf/dump, "
+       "/v1/bpf/diff, /v1/bpf/stats, /v1/history, /v1/config, /v1/log, /v1/version, /metrics, /livez, /readyz",
+       0});
 }
 
 AdminResponse not_allowed(const Route& route, const Caller& caller) {

@@ -145,6 +145,8 @@ base::Result<void> Agent::make_workers() {
                                                                .node_seed = node_seed(),
                                                                .version = std::string(kVersion)});
   prober_->restore(health);
+  journal_ = std::make_unique<observe::Journal>(observe::Journal::Options{.folder = settings.state_dir + "/journal"});
+  chronicle_ = std::make_unique<Chronicle>(*datapath_, *journal_);
   watcher_ = std::make_unique<Watcher>(Watcher::Options{}, *reconciler_, make_watcher_parts());
   housekeeper_ = std::make_unique<Housekeeper>(
       Housekeeper::Options{.own_cgroup = own_cgroup_.folder}, *datapath_, [this] { keep_house(); },
@@ -159,6 +161,7 @@ base::Result<void> Agent::make_admin() {
   std::error_code ignored;
   std::filesystem::create_directories(settings.run_dir, ignored);
   admin_ = std::make_unique<AgentAdmin>(*this);
+  jobs_ = std::make_unique<Jobs>(*loop_.loop);
   scrape_ = std::make_unique<Scrape>(
       *loop_.loop, [this] { return gather_metrics(); },
       [this](observe::MetricsInput& input) { return complete_metrics(input); });
@@ -175,7 +178,9 @@ base::Result<void> Agent::make_admin() {
 }
 
 /// What the watcher does each round, in this order.
-std::vector<Watcher::Part> Agent::make_watcher_parts() { return {}; }
+std::vector<Watcher::Part> Agent::make_watcher_parts() {
+  return {{"journal", [this](const Watcher::Round& round) { chronicle_->look(round); }}};
+}
 
 /// What the tables of an earlier agent say about endpoints: who was taken out is down until a probe says otherwise.
 model::HealthView Agent::health_from_kernel() const {

@@ -16,8 +16,10 @@
 #include "app/admin_server.hpp"
 #include "app/canary_runner.hpp"
 #include "app/certificate_keeper.hpp"
+#include "app/chronicle.hpp"
 #include "app/config_keeper.hpp"
 #include "app/housekeeper.hpp"
+#include "app/jobs.hpp"
 #include "app/lifecycle.hpp"
 #include "app/reconciler.hpp"
 #include "app/scrape.hpp"
@@ -31,6 +33,7 @@
 #include "discovery/file.hpp"
 #include "health/prober.hpp"
 #include "io/loop.hpp"
+#include "observe/journal.hpp"
 
 namespace mesh::app {
 
@@ -90,11 +93,14 @@ class Agent {
   std::unique_ptr<StateStore> state_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<health::Prober> prober_;
+  std::unique_ptr<observe::Journal> journal_;
+  std::unique_ptr<Chronicle> chronicle_;
   std::unique_ptr<Watcher> watcher_;
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<CertificateKeeper> certificate_;  ///< Of the metrics listener; null: no TLS.
   std::unique_ptr<AgentAdmin> admin_;
   std::unique_ptr<Scrape> scrape_;
+  std::unique_ptr<Jobs> jobs_;
   std::unique_ptr<AdminServer> server_;
   io::MemberTimer<Agent, &Agent::on_tick> tick_{*this};
 

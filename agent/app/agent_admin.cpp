@@ -417,6 +417,14 @@ api::ReadyView AgentAdmin::ready() {
   return view;
 }
 
+void AgentAdmin::history(const api::HistoryRequest& request, Reply<std::string> reply) {
+  agent_.jobs_->run(
+      [this, request]() -> base::Result<std::string> {
+        return api::encode(agent_.journal_->read(request, base::wall_now()));
+      },
+      std::move(reply));
+}
+
 base::Result<api::PauseView> AgentAdmin::pause(const api::PauseRequest& request) {
   const auto until = base::steady_now() + std::chrono::seconds(request.seconds);
   return set_pause(request.service, static_cast<std::uint64_t>(until.time_since_epoch().count()));

@@ -224,7 +224,8 @@ constexpr Key kAgentKeys[] = {
         decode_path<&AgentSettings::bpffs>),
     with_decode(key<&AgentSettings::run_dir>("run_dir", "Folder for what is gone after a reboot."),
                 decode_path<&AgentSettings::run_dir>),
-    with_decode(key<&AgentSettings::state_dir>("state_dir", "Folder for what outlives a reboot: the last good state."),
+    with_decode(key<&AgentSettings::state_dir>("state_dir",
+                                               "Folder for what outlives a reboot: the last good state, the journal."),
                 decode_path<&AgentSettings::state_dir>),
     with_decode(
         key<&AgentSettings::socket>("socket", "Unix socket of the admin API; meshd.sock in run_dir unless given."),

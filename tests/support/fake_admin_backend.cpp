@@ -210,6 +210,12 @@ api::ConfigView FakeAdminBackend::config() {
           api::Json{{"agent", {{"cgroups", {"/system.slice/shop.service"}}}}}};
 }
 
+void FakeAdminBackend::history(const api::HistoryRequest& request, app::Reply<std::string> reply) {
+  api::HistoryList list = history_value;
+  std::erase_if(list.items, [&](const auto& event) { return !event.service.starts_with(request.service); });
+  reply(api::encode(list));
+}
+
 Result<api::PauseView> FakeAdminBackend::pause(const api::PauseRequest& request) {
   MESH_CHECK(known(request.service));
   changes.push_back(fmt::format("pause {} {}", request.service, request.seconds));

@@ -27,6 +27,7 @@ class FakeAdminBackend final : public app::AdminBackend {
   api::LogView log_level() override { return {level}; }
   void metrics(app::Reply<std::string> reply) override { reply(metrics_text); }
   api::ReadyView ready() override { return ready_value; }
+  void history(const api::HistoryRequest& request, app::Reply<std::string> reply) override;
   base::Result<api::PauseView> pause(const api::PauseRequest& request) override;
   base::Result<api::PauseView> resume(const api::PauseRequest& request) override;
   base::Result<api::LogView> set_log_level(const api::LogView& request) override;
@@ -38,6 +39,9 @@ class FakeAdminBackend final : public app::AdminBackend {
   std::vector<api::ServiceView> service_values;
   std::vector<api::EndpointView> endpoint_values;
   api::BpfStats stats_value;
+  api::HistoryList history_value{{{"2026-11-20T12:04:31.000Z", "probe", "orders 240.64.0.10:80/tcp", "10.0.0.12:8080",
+                                   "up -> down: refused x3", 1},
+                                  {"2026-11-20T12:04:33.000Z", "plan", "", "", "generation 7 applied in 0.5ms", 3}}};
   api::BpfDiff diff_value{.in_sync = true, .generation = 7, .compared = 42};
   api::ReadyView ready_value{true, {{"hooks", true, "10/10 effective"}, {"sources", true, "file synced"}}};
   api::ReloadView reload_value{.ok = true, .services = 2, .endpoints = 3};

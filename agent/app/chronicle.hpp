@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes into the journal what the watcher sees change: routes, applied plans, refusals. Ejections and drains are noted
+// by whoever decides on them.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "app/change_notes.hpp"
+#include "app/watcher.hpp"
+#include "datapath/loader.hpp"
+#include "observe/journal.hpp"
+
+namespace mesh::app {
+
+class Chronicle {
+ public:
+  Chronicle(const datapath::Datapath& datapath, observe::Journal& journal);
+  /// On the watcher's thread.
+  void look(const Watcher::Round& round);
+
+ private:
+  void look_at_plans(const Reconciled& reconciled);
+  void look_at_refusals(const Watcher::Round& round);
+
+  const datapath::Datapath& datapath_;
+  observe::Journal& journal_;
+  RouteNotes routes_;
+  RefusalNotes refusals_;
+  base::TimePoint refusals_at_{};
+  std::uint64_t generation_ = 0;
+  std::string error_;
+};
+
+}  // namespace mesh::app
