@@ -67,8 +67,13 @@ static __always_inline __u8 mesh_error_of_connect(int error) {
 }
 
 static __always_inline __u8 mesh_error_of_connection(int error) {
-  if (error == MESH_ECONNRESET || error == MESH_EPIPE) return MESH_RESET;
-  return error == MESH_ECONNABORTED ? MESH_KILLED : MESH_LOST;
+  return error == MESH_ECONNRESET || error == MESH_EPIPE ? MESH_RESET : MESH_LOST;
+}
+
+/* Only a connection that is destroyed on this host ends with ECONNABORTED, in whatever state. */
+static __always_inline __u8 mesh_outcome_of_error(int error, int established) {
+  if (error == MESH_ECONNABORTED) return MESH_KILLED;
+  return established ? mesh_error_of_connection(error) : mesh_error_of_connect(error);
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -89,8 +94,7 @@ int BPF_PROG(mesh_error, struct sock___mesh *sk) {
   if (!cookie || !error) return 0; /* a message in the socket's error queue is no end */
   struct mesh_owner *record = mesh_owner_find(cookie);
   if (!record || !(record->flags & MESH_OWNER_FEEDBACK)) return 0;
-  mesh_record_failed(record, record->connect_us ? mesh_error_of_connection(error) : mesh_error_of_connect(error),
-                     bpf_ktime_get_ns());
+  mesh_record_failed(record, mesh_outcome_of_error(error, record->connect_us != 0), bpf_ktime_get_ns());
   return 0;
 }
 

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sched.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -17,11 +16,8 @@
 #include <vector>
 
 #include "base/fd.hpp"
+#include "datapath/namespaces.hpp"
 #include "datapath/own_cgroup.hpp"
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
 
 namespace mesh::datapath {
 namespace {
@@ -54,14 +50,7 @@ base::Result<std::uint64_t> netns_cookie_of(pid_t pid) {
       cookie = base::fail_errno(errno, "enter " + path);
       return;
     }
-    const base::Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    std::uint64_t value = 0;
-    socklen_t length = sizeof(value);
-    if (!socket.valid() || ::getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &value, &length) != 0) {
-      cookie = base::fail_errno(errno, "read the cookie of " + path, "Linux 5.14 or later has SO_NETNS_COOKIE");
-      return;
-    }
-    cookie = value;
+    cookie = current_netns_cookie();
   }).join();
   return cookie;
 }

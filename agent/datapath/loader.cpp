@@ -179,6 +179,7 @@ base::Result<void> Datapath::load_programs(const MapSet* on, const MapSet* share
                .mptcp = programs_->config().has_mptcp != 0,
                .explain = programs_->program_fd("mesh_explain_pick") >= 0,
                .kernel_context = programs_->config().has_kernel_context != 0,
+               .kill = programs_->program_fd("mesh_kill_tcp") >= 0,
                .tracing = programs_->program_fd(kTracers.front().program) >= 0};
   return {};
 }
@@ -347,6 +348,13 @@ base::Result<Explanation> Datapath::explain(const mesh_frontend_key& frontend, c
   answer.reason = question.reason;
   answer.by_affinity = question.by_affinity != 0;
   return answer;
+}
+
+base::Result<Killer> Datapath::make_killer() const {
+  if (!features_.kill) return Killer(maps_);
+  return Killer::with_iterators(maps_, {.tcp = programs_->program_fd("mesh_kill_tcp"),
+                                        .udp = programs_->program_fd("mesh_kill_udp"),
+                                        .doomed = programs_->map_fd("doomed")});
 }
 
 base::Result<void> Datapath::detach() {

@@ -22,6 +22,7 @@
 #include "datapath/bpf_map_store.hpp"
 #include "datapath/hooks.hpp"
 #include "datapath/image.hpp"
+#include "datapath/kill.hpp"
 #include "datapath/maps.hpp"
 #include "datapath/pin_directory.hpp"
 #include "datapath/programs.hpp"
@@ -95,6 +96,9 @@ class Datapath {
   /// Pass-through of everything, or of one service, until `until_ns` (CLOCK_MONOTONIC; MESH_FOREVER; 0: off).
   void pause_all(std::uint64_t until_ns);
   void pause_service(std::uint32_t service_id, std::uint64_t until_ns);
+
+  /// Resets connections; uses this object's maps and programs.
+  [[nodiscard]] base::Result<Killer> make_killer() const;
 
   /// Removes links, maps and the directory while this object holds the lock. The maps stay readable until it is gone.
   base::Result<void> detach();

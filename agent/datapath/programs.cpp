@@ -102,6 +102,8 @@ KernelFeatures probe_kernel_features() {
   features.kernel_context = has_kernel_function("bpf_cast_to_kern_ctx") && has_kernel_function("bpf_rdonly_cast");
   features.tracing =
       std::ranges::all_of(kTracers, [](const Tracer& tracer) { return has_tracepoint(tracer.tracepoint); });
+  features.kill = has_kernel_function("bpf_sock_destroy") && has_kernel_function("bpf_iter_tcp") &&
+                  has_kernel_function("bpf_iter_udp");
   features.explain = ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SYSCALL, nullptr) == 1;
   return features;
 }
@@ -148,6 +150,10 @@ base::Result<Programs> Programs::open(ProgramImage image, const TableSizes& size
   }
   set_moving_autoload(object, false);
   ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object, "mesh_explain_pick"), features.explain);
+  ::bpf_map__set_autocreate(find_map(object, "doomed"), features.kill);
+  for (const char* walk : {"mesh_kill_tcp", "mesh_kill_udp"}) {
+    ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object, walk), features.kill);
+  }
   for (const Tracer& tracer : kTracers) {
     bpf_program* program = ::bpf_object__find_program_by_name(object, std::string(tracer.program).c_str());
     ::bpf_program__set_autoload(program, features.tracing);
@@ -200,6 +206,11 @@ base::Result<void> Programs::load() {
 int Programs::program_fd(std::string_view name) const {
   const bpf_program* program = ::bpf_object__find_program_by_name(object_.get(), std::string(name).c_str());
   return program == nullptr ? -1 : ::bpf_program__fd(program);
+}
+
+int Programs::map_fd(std::string_view name) const {
+  const bpf_map* map = find_map(object_.get(), name);
+  return map == nullptr ? -1 : ::bpf_map__fd(map);
 }
 
 }  // namespace mesh::datapath

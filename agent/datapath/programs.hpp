@@ -23,6 +23,7 @@ struct KernelFeatures {
   bool mptcp = false;           ///< bpf_skc_to_mptcp_sock
   bool explain = false;         ///< Syscall programs.
   bool kernel_context = false;  ///< bpf_cast_to_kern_ctx and bpf_rdonly_cast
+  bool kill = false;            ///< The iterators of kill.bpf.c, with bpf_sock_destroy.
   bool tracing = false;  ///< The programs of tracers.hpp. Without: no connect latency, errors are guessed at close.
 };
 KernelFeatures probe_kernel_features();
@@ -46,6 +47,8 @@ class Programs {
   [[nodiscard]] const bpf_object* object() const { return object_.get(); }
   /// -1 if there is no such program or it was not loaded.
   [[nodiscard]] int program_fd(std::string_view name) const;
+  /// Of a map that belongs to the programs and to no MapSet; -1 likewise.
+  [[nodiscard]] int map_fd(std::string_view name) const;
 
  private:
   struct Close {

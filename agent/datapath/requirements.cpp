@@ -110,6 +110,11 @@ std::vector<Requirement> probe_requirements(const std::string& cgroup_root, cons
                                     : Requirement{"explain", Fitness::kDegraded,
                                                   "explain can't run the real pick: no syscall programs",
                                                   "use Linux 5.14 or newer"});
+  result.push_back(features.kill ? Requirement{"kill", Fitness::kOk, "connections are reset by the kernel programs", {}}
+                                 : Requirement{"kill", Fitness::kDegraded,
+                                               "connections to drained endpoints are reset by sock_diag, which has to "
+                                               "list all sockets: the kernel has no bpf_sock_destroy",
+                                               "use Linux 6.5 or newer"});
   return result;
 }
 

@@ -16,7 +16,7 @@ enum class Fitness : std::uint8_t {
 };
 
 struct Requirement {
-  std::string name;  ///< "kernel", "privileges", "cgroup2", "bpffs", "btf", "hooks", "econnrefused", "explain"
+  std::string name;  ///< "kernel", "privileges", "cgroup2", "bpffs", "btf", "hooks", "econnrefused", "explain", "kill"
   Fitness fitness = Fitness::kOk;
   std::string detail;  ///< What was found: "Linux 6.18.44".
   std::string remedy;  ///< Empty when there is nothing to do.

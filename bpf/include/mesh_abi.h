@@ -18,7 +18,7 @@
  * Counters: service_live (mapped by the agent), backend_live and backend_outcomes (read by element), service_latency,
  * reasons (per CPU). Samples: events (ring buffer).
  * Per socket: owner (ARRAY, found by the socket's cookie; mesh_owner.h), udp_peers and mptcp_owner (socket storage).
- * Per client: affinity (HASH).
+ * Per client: affinity (HASH). While connections are reset: doomed (HASH, not pinned).
  *
  * Layout compatibility: structs only grow at their end, and then MESH_LAYOUT_MINOR grows. A loader moves the contents
  * of maps between minors element by element (the common prefix is copied, the rest is zero), in both directions. Any
@@ -66,7 +66,7 @@ enum mesh_outcome {
   MESH_RESET = 6,        /* established, then reset by the peer */
   MESH_LOST = 7,         /* established, then timed out or became unreachable */
   MESH_RESET_BY_US = 8,  /* closed with unread data or linger 0: the peer gets a reset */
-  MESH_KILLED = 9,       /* established, then destroyed on this host (drain, `ss -K`): ECONNABORTED */
+  MESH_KILLED = 9,       /* destroyed on this host (drain, `ss -K`), established or not: ECONNABORTED */
   MESH_OUTCOMES
 };
 
@@ -242,6 +242,18 @@ struct mesh_udp_peers { /* socket storage of a UDP socket that sent to at least 
   __u32 reserved;
 };
 
+/* A socket that is to be destroyed, by its cookie, if it is still this backend's. */
+struct mesh_doomed {
+  __u32 backend_id;
+  __u32 backend_generation;
+  __u32 outcome; /* MESH_DOOMED_*; 0: not met yet */
+  __u32 reserved;
+};
+
+#define MESH_DOOMED_KILLED 1u
+#define MESH_DOOMED_REFUSED 2u /* by the kernel */
+#define MESH_DOOMED_MAX 16384u /* sockets of one pass; more take more passes */
+
 struct mesh_control {
   __u32 magic;
   __u16 layout_major;
@@ -275,6 +287,7 @@ MESH_NO_PADDING(mesh_affinity_key);
 MESH_NO_PADDING(mesh_affinity);
 MESH_NO_PADDING(mesh_udp_peer);
 MESH_NO_PADDING(mesh_udp_peers);
+MESH_NO_PADDING(mesh_doomed);
 MESH_NO_PADDING(mesh_control);
 #undef MESH_NO_PADDING
 static_assert(sizeof(mesh_frontend_key) == 20 && sizeof(mesh_service) == 32 && sizeof(mesh_range) == 32);

@@ -57,6 +57,15 @@ MESH_HASH(affinity, struct mesh_affinity_key, struct mesh_affinity);
 MESH_ARRAY(owner_prev_a, struct mesh_owner);
 MESH_ARRAY(owner_prev_b, struct mesh_owner);
 
+/* Filled for one pass of kill.bpf.c and emptied after it; nothing in the way of a connection reads it. */
+MESH_MAP struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, MESH_DOOMED_MAX);
+  __type(key, __u64);
+  __type(value, struct mesh_doomed);
+} doomed SEC(".maps");
+
 MESH_MAP struct {
   __uint(type, BPF_MAP_TYPE_SK_STORAGE);
   __uint(map_flags, BPF_F_NO_PREALLOC);

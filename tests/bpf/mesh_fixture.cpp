@@ -118,6 +118,7 @@ void Tables::publish_slots(std::uint32_t service_id, const std::vector<mesh_slot
   range.flags = spec.flags;
   range.algorithm = spec.algorithm;
   range.hash_key = spec.hash_key;
+  range.flags = spec.flags;
   EXPECT_TRUE(store_.write_slots(next_slot_, slots));
   EXPECT_TRUE(store_.write_range(next_range_, range));
   EXPECT_TRUE(store_.store_state(service_id, static_cast<std::uint64_t>(++generation_) << 32 | next_range_));
