@@ -208,6 +208,11 @@ class Agent:
         return {"mapped": mapped, "rss": int(status["VmRSS"].split()[0]) * 1024, "peak": int(status["VmHWM"].split()[0]) * 1024,
                 "maps": sum(maps.values())}
 
+    def map_use(self, name):
+        """{"used", "capacity", "bytes"} of a kernel map, as the agent counted it last (every few seconds)."""
+        stats = run(find_binary("meshctl"), "--socket", self.home / "run/meshd.sock", "bpf", "stats", "-o", "json")
+        return next(row for row in json.loads(stats)["maps"] if row["name"] == name)
+
     def _detach(self):
         subprocess.run([str(self.binary), "detach", "--bpffs", str(self.bpffs)], stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL)
