@@ -3,8 +3,11 @@
 
 #include <bpf/bpf.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <vector>
+
+#include "datapath/records.hpp"
 
 namespace mesh::datapath {
 
@@ -13,7 +16,17 @@ namespace {
 base::Result<void> clear_element(const MapSet& maps, Table table, std::uint32_t id) {
   const std::vector<std::byte> zeros(maps.shape(table).value_size);
   if (::bpf_map_update_elem(maps.fd(table), &id, zeros.data(), BPF_EXIST) == 0) return {};
-  return base::fail_errno(errno, "clear the counters of backend " + std::to_string(id));
+  return base::fail_errno(errno, "clear the counters of id " + std::to_string(id));
+}
+
+/// Forgets what an earlier service with this id counted. A service that was never used costs no system call.
+base::Result<void> clear_service(const MapSet& maps, std::uint32_t id) {
+  const std::uint32_t shards = maps.sizes().live_shards;
+  const std::size_t size = maps.stride(Table::kServiceLive) * shards;
+  std::byte* live = maps.element(Table::kServiceLive, id * shards);
+  if (std::all_of(live, live + size, [](std::byte one) { return one == std::byte{0}; })) return {};
+  std::memset(live, 0, size);
+  return clear_element(maps, Table::kServiceLatency, id);
 }
 
 }  // namespace
@@ -49,6 +62,9 @@ base::Result<void> BpfMapStore::write_range(std::uint32_t id, const mesh_range& 
 }
 
 base::Result<void> BpfMapStore::write_service(std::uint32_t id, const mesh_service& service) {
+  const mesh_service have = maps_.read<mesh_service>(Table::kServices, id);
+  const bool other = (have.flags & MESH_SERVICE_IN_USE) == 0 || !same(have.frontend, service.frontend);
+  if ((service.flags & MESH_SERVICE_IN_USE) != 0 && other) MESH_CHECK(clear_service(maps_, id));
   maps_.write(Table::kServices, id, service);
   return {};
 }

@@ -110,6 +110,19 @@ TEST_F(ConnectTest, counters_belong_to_the_identity_that_has_the_id) {
   EXPECT_EQ(opened(id), 1U);
 }
 
+TEST_F(ConnectTest, counters_of_a_service_are_not_those_of_the_one_that_had_its_id) {
+  const Server server = tcp_server();
+  const std::uint32_t id = tables_->add_service(kVip4, kTcp, {server.address});
+  ASSERT_EQ(connect_to(open_socket(AF_INET, SOCK_STREAM), kVip4), 0);
+  mesh_service service = mesh_->store().service(id);
+  ASSERT_TRUE(mesh_->store().write_service(id, service));
+  EXPECT_EQ(live(id).connects, 1U) << "the same one, written again";
+  ASSERT_TRUE(mesh_->store().write_service(id, {}));
+  service.frontend = key_of(at("240.64.0.99:80"), kTcp);
+  ASSERT_TRUE(mesh_->store().write_service(id, service));
+  EXPECT_EQ(live(id).connects, 0U);
+}
+
 TEST_F(ConnectTest, v6only_sockets_behave_as_without_a_mesh) {
   const Server tcp6 = tcp_server("::1"), tcp4 = tcp_server();
   tables_->add_service(kVip6, kTcp, {tcp6.address});
