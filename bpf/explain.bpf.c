@@ -50,6 +50,10 @@ int mesh_explain_pick(struct mesh_explain *explain) {
   __builtin_memcpy(explain->backend_addr, choice.addr, sizeof(choice.addr));
   explain->backend_port_be = choice.port_be;
   explain->by_affinity = choice.by_affinity;
+  for (int i = 0; i < 2; i++) {
+    explain->compared[i].backend_id = choice.compared[i];
+    mesh_look_up_load(choice.compared[i], MESH_NOW_NS(), &explain->compared[i]);
+  }
   return 0;
 }
 

@@ -140,7 +140,8 @@ void add_estimate(CLI::App& app, Context& context) {
   command->add_option("--endpoints", request->endpoints, "endpoints of each")->capture_default_str();
   command->add_option("--balance", request->balance, "how they are balanced: it decides about the slots")
       ->capture_default_str()
-      ->check(CLI::IsMember({"weighted_random", "round_robin", "maglev", "source_hash"}));
+      ->check(
+          CLI::IsMember({"weighted_random", "round_robin", "maglev", "source_hash", "least_connections", "latency"}));
   command->footer(
       "Examples:\n  meshctl estimate --services 10000 --endpoints 10\n"
       "  meshctl estimate --services 500 --endpoints 20 --balance maglev");

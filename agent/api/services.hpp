@@ -148,9 +148,10 @@ struct ExplainResult {
   std::string why;                     ///< one sentence
   std::string protocol;                ///< "tcp"
   std::optional<ServiceView> service;  ///< null where the destination is no service
-  std::string choice;      ///< "fixed" (one backend for this client), "rotation", "random", "" when none is chosen
-  std::string client_key;  ///< what was hashed: "namespace cookie 4", for "fixed"
-  std::string pick;        ///< backend address for "fixed"; for "rotation" the one that is next now
+  std::string
+      choice;  ///< "fixed" (one backend for this client), "rotation", "random", "compared", "" when none is chosen
+  std::string client_key;               ///< what was hashed: "namespace cookie 4", for "fixed"
+  std::string pick;                     ///< backend address for "fixed"; for "rotation" the one that is next now
   std::vector<EndpointView> endpoints;  ///< with share: the distribution of the next connects
   static void fields(auto& self, auto& visit) {
     visit("decision", self.decision);

@@ -49,7 +49,7 @@ base::Result<api::EstimateView> estimate_tables(std::uint64_t services, std::uin
   const auto algorithm = model::algorithm_from(algorithm_name);
   if (!algorithm) {
     return base::fail(base::ErrorKind::kInvalid, "estimate for '" + algorithm_name + "': no such algorithm",
-                      "use weighted_random, round_robin, maglev or source_hash");
+                      "use weighted_random, round_robin, maglev, source_hash, least_connections or latency");
   }
   // Ids start at 1; range 1 is shared. Updates put new ranges and slots beside the old ones.
   std::map<datapath::Table, std::uint64_t> needed;

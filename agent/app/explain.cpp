@@ -3,11 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <string_view>
 
 #include "datapath/counters.hpp"
-#include "mesh_abi.h"
+#include "datapath/records.hpp"
+#include "mesh_load.h"
 #include "mesh_reasons.h"
 
 namespace mesh::app {
@@ -27,8 +29,33 @@ std::string describe_key(std::uint8_t hash_key, const datapath::ExplainClient& c
   }
 }
 
+std::string describe_load(const mesh_load& load, bool with_latency, const ServiceFacts& facts) {
+  const auto found = std::ranges::find(facts.backends, load.backend_id, &datapath::BackendIndex::Entry::id);
+  std::string text = found == facts.backends.end() ? fmt::format("backend {}", load.backend_id)
+                                                   : datapath::address_of(found->backend).to_string();
+  text += fmt::format(" ({} open", load.open);
+  if (with_latency) {
+    text += load.latency == 0
+                ? ", latency unknown"
+                : fmt::format(", {:.1f} ms", static_cast<double>(load.latency * MESH_LATENCY_UNIT_NS) / 1e6);
+  }
+  return text + ")";
+}
+
+/// What the two draws of this very pick were, the better one first.
+std::string describe_comparison(const datapath::Explanation& picked, const ServiceFacts& facts) {
+  const bool by_latency = picked.algorithm == MESH_LATENCY;
+  std::string text = fmt::format("each connect draws two by weight and takes the one with less {}",
+                                 by_latency ? "latency x open connections" : "open connections");
+  const auto& [first, second] = picked.compared;
+  if (first.backend_id == second.backend_id) return text + "; just now there was one to take";
+  const bool second_won = picked.backend_id == second.backend_id;
+  return text + fmt::format("; just now {} before {}", describe_load(second_won ? second : first, by_latency, facts),
+                            describe_load(second_won ? first : second, by_latency, facts));
+}
+
 void describe_choice(const datapath::Explanation& picked, const datapath::ExplainClient& client,
-                     api::ExplainResult& result) {
+                     const ServiceFacts& facts, api::ExplainResult& result) {
   if (picked.by_affinity) {
     result.choice = "fixed";
     result.why = "this client's session stays on its backend";
@@ -38,12 +65,15 @@ void describe_choice(const datapath::Explanation& picked, const datapath::Explai
   } else if (picked.algorithm == MESH_WEIGHTED_RANDOM) {
     result.choice = "random";
     result.why = "each connect draws anew; the shares say how often";
+  } else if (picked.algorithm == MESH_LEAST_CONNECTIONS || picked.algorithm == MESH_LATENCY) {
+    result.choice = "compared";
+    result.why = describe_comparison(picked, facts);
   } else {
     result.choice = "fixed";
     result.why = "the hash of this client's key decides";
   }
   if (result.choice == "fixed") result.client_key = describe_key(picked.hash_key, client);
-  if (result.choice != "random") result.pick = picked.backend.to_string();
+  if (result.choice != "random" && result.choice != "compared") result.pick = picked.backend.to_string();
 }
 
 }  // namespace
@@ -93,7 +123,7 @@ api::ExplainResult explain_service(const ServiceFacts& facts, const datapath::Ex
     }
   } else {
     result.decision = "balanced";
-    describe_choice(picked, context.client, result);
+    describe_choice(picked, context.client, facts, result);
   }
   return result;
 }

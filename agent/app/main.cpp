@@ -127,7 +127,9 @@ int main(int argc, char** argv) {
       add("estimate", "What a number of services costs in kernel memory, and which limits it needs", command_estimate);
   estimate->add_option("--services", options.services, "Number of services")->required();
   estimate->add_option("--endpoints", options.endpoints, "Endpoints per service")->required();
-  estimate->add_option("--balance", options.balance, "weighted_random, round_robin, maglev or source_hash")
+  estimate
+      ->add_option("--balance", options.balance,
+                   "weighted_random, round_robin, maglev, source_hash, least_connections or latency")
       ->capture_default_str();
   add("version", "Version of the agent and of its table layout", command_version);
   add("schema", "The JSON Schema of meshd.yaml", command_schema);

@@ -28,6 +28,8 @@ void build_table(const model::ServiceRoute& route, Table& table) {
   const std::vector<std::uint16_t> weights = weights_of(route);
   switch (route.service->algorithm) {
     case model::Algorithm::kWeightedRandom:
+    case model::Algorithm::kLeastConnections:
+    case model::Algorithm::kLatency:
       build_weighted(weights, table);
       return;
     case model::Algorithm::kRoundRobin:
@@ -48,6 +50,8 @@ std::uint32_t table_entries(const model::ServiceRoute& route) {
   if (route.routes.empty()) return 0;
   switch (route.service->algorithm) {
     case model::Algorithm::kWeightedRandom:
+    case model::Algorithm::kLeastConnections:
+    case model::Algorithm::kLatency:
       return static_cast<std::uint32_t>(route.routes.size());
     case model::Algorithm::kRoundRobin:
     case model::Algorithm::kSourceHash:

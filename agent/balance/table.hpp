@@ -4,6 +4,7 @@
 //
 // Sizes, in entries (a slot is 8 bytes; n is the number of routes):
 //   weighted_random  n, of two slots each. Exact up to n / 2^32.
+//   least_connections, latency  as weighted_random: what two draws are taken from (bpf/include/mesh_load.h).
 //   round_robin      sum of the weights after division by their greatest common divisor, if that is at most
 //                    round_robin_entries_max(n); else exactly that maximum, shares rounded by largest remainder.
 //   source_hash      as round_robin.
@@ -23,8 +24,8 @@ namespace mesh::balance {
 /// Entries hold indices into the list of routes. A buffer to be used again: building reuses its capacity.
 struct Table {
   std::vector<std::uint32_t> picks;
-  std::vector<std::uint32_t> aliases;     ///< weighted_random only: taken when the draw is not below the threshold.
-  std::vector<std::uint32_t> thresholds;  ///< weighted_random only; 0xffffffff: always the pick.
+  std::vector<std::uint32_t> aliases;     ///< Alias tables only: taken when the draw is not below the threshold.
+  std::vector<std::uint32_t> thresholds;  ///< Alias tables only; 0xffffffff: always the pick.
 
   [[nodiscard]] std::uint32_t entries() const { return static_cast<std::uint32_t>(picks.size()); }
   bool operator==(const Table&) const = default;
@@ -39,13 +40,15 @@ void build_table(const model::ServiceRoute& route, Table& table);
 /// How many entries build_table() makes, without making them.
 [[nodiscard]] std::uint32_t table_entries(const model::ServiceRoute& route);
 
-/// Slots of the kernel's arena per entry: 2 for weighted_random, else 1.
+/// Slots of the kernel's arena per entry: 2 for an alias table, else 1.
 [[nodiscard]] constexpr std::uint32_t slots_per_entry(model::Algorithm algorithm) {
-  return algorithm == model::Algorithm::kWeightedRandom ? 2 : 1;
+  using enum model::Algorithm;
+  return algorithm == kWeightedRandom || algorithm == kLeastConnections || algorithm == kLatency ? 2 : 1;
 }
 
 /// The share of each route, in [0, 1], parallel to route.routes: of draws for weighted_random and round_robin, of
-/// client keys for maglev and source_hash. Taken from the table as it is built, so quantisation shows.
+/// client keys for maglev and source_hash, of the draws that are compared for least_connections and latency. Taken from
+/// the table as it is built, so quantisation shows.
 [[nodiscard]] std::vector<double> distribution(const model::ServiceRoute& route);
 
 /// Apportions `size` entries to weights by largest remainder; each gets at least one. `size` >= number of weights.

@@ -16,15 +16,16 @@ Run run_of(const mesh_range& range) {
   return {range.base, range.count * balance::slots_per_entry(static_cast<model::Algorithm>(range.algorithm))};
 }
 
+/// `route_weight`: of the endpoint's route; 0: it has none.
 mesh_backend record_of(const model::Endpoint& endpoint, std::uint32_t service_id, std::uint32_t generation,
-                       bool usable) {
+                       std::uint16_t route_weight) {
   mesh_backend backend{};
   std::memcpy(backend.addr, endpoint.address.ip.bytes.data(), sizeof(backend.addr));
   backend.port_be = htons(endpoint.address.port);
-  backend.weight = endpoint.weight;
+  backend.weight = route_weight != 0 ? route_weight : endpoint.weight;
   backend.service_id = service_id;
   backend.generation = generation;
-  backend.flags = usable ? MESH_BACKEND_USABLE : 0;
+  backend.flags = route_weight != 0 ? MESH_BACKEND_USABLE : 0;
   return backend;
 }
 
@@ -145,8 +146,8 @@ Compiler::Placed Compiler::place(std::uint32_t id, bool is_new, const model::Ser
 
 Compiler::Placed Compiler::place_backends(std::uint32_t id, const model::ServiceRoute& next, Draft& draft) {
   const std::vector<model::Endpoint>& endpoints = next.service->endpoints;
-  usable_.assign(endpoints.size(), false);
-  for (const model::Route& route : next.routes) usable_[route.endpoint] = true;
+  route_weights_.assign(endpoints.size(), 0);
+  for (const model::Route& route : next.routes) route_weights_[route.endpoint] = route.weight;
   endpoint_ids_.clear();
 
   const std::size_t begin = draft.list_ids.size();
@@ -170,9 +171,9 @@ Compiler::Placed Compiler::place_backends(std::uint32_t id, const model::Service
       give_up(old, have);
     }
     if (old != 0 && have_address == address) {
-      const mesh_backend backend = record_of(endpoints[i], id, have.generation, usable_[i]);
+      const mesh_backend backend = record_of(endpoints[i], id, have.generation, route_weights_[i]);
       if (!same(have, backend)) {
-        const bool stops = (have.flags & MESH_BACKEND_USABLE) != 0 && !usable_[i];
+        const bool stops = (have.flags & MESH_BACKEND_USABLE) != 0 && route_weights_[i] == 0;
         if (stops) {
           late_.emplace_back(old, backend);
         } else {
@@ -189,7 +190,7 @@ Compiler::Placed Compiler::place_backends(std::uint32_t id, const model::Service
     if (!fresh) return std::unexpected(Limit::kBackends);
     draft.taken_backends.push_back(*fresh);
     const std::uint32_t generation = store_->backend(*fresh).generation + 1;
-    draft.plan.write_backend(*fresh, record_of(endpoints[i], id, generation, usable_[i]));
+    draft.plan.write_backend(*fresh, record_of(endpoints[i], id, generation, route_weights_[i]));
     draft.list_ids.push_back(*fresh);
     endpoint_ids_.push_back(*fresh);
   }

@@ -95,7 +95,7 @@ base::Result<std::vector<MapUse>> read_map_use(const MapSet& maps) {
     if (range_id <= MESH_RANGE_EMPTY || range_id >= sizes.ranges) continue;
     ++ranges;
     const auto range = maps.read<mesh_range>(Table::kRanges, range_id);
-    slots += std::uint64_t{range.count} * (range.algorithm == MESH_WEIGHTED_RANDOM ? 2 : 1);
+    slots += std::uint64_t{range.count} * mesh_slots_per_entry(range.algorithm);
   }
   for (std::uint32_t id = 1; id < sizes.backends; ++id) {
     if (maps.read<mesh_backend>(Table::kBackends, id).service_id != 0) ++backends;

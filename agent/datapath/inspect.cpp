@@ -32,7 +32,7 @@ ServiceTables read_service_tables(const MapStore& store, std::uint32_t service_i
   if (tables.range_id == 0 || tables.range_id >= store.sizes().ranges) return tables;
   tables.range = store.range(tables.range_id);
   const mesh_range& range = tables.range;
-  const std::uint32_t slots_per_entry = range.algorithm == MESH_WEIGHTED_RANDOM ? 2 : 1;
+  const std::uint32_t slots_per_entry = mesh_slots_per_entry(range.algorithm);
   if (range.count == 0 ||
       std::uint64_t{range.base} + std::uint64_t{range.count} * slots_per_entry > store.sizes().slots) {
     return tables;

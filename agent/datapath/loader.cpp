@@ -347,6 +347,7 @@ base::Result<Explanation> Datapath::explain(const mesh_frontend_key& frontend, c
   answer.hash_key = question.hash_key;
   answer.reason = question.reason;
   answer.by_affinity = question.by_affinity != 0;
+  std::ranges::copy(question.compared, answer.compared.begin());
   return answer;
 }
 

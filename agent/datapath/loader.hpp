@@ -9,6 +9,7 @@
 // changes nothing in the kernel (I1).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -26,6 +27,7 @@
 #include "datapath/maps.hpp"
 #include "datapath/pin_directory.hpp"
 #include "datapath/programs.hpp"
+#include "mesh_load.h"
 
 namespace mesh::datapath {
 
@@ -62,6 +64,7 @@ struct Explanation {
   std::uint8_t hash_key = 0;   ///< enum mesh_hash_key
   std::uint32_t reason = 0;    ///< enum mesh_reason
   bool by_affinity = false;
+  std::array<mesh_load, 2> compared{};  ///< backend_id 0: none; the same twice: nothing to compare.
 };
 
 /// One set of pinned maps: maps-<number>/.

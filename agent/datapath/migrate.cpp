@@ -109,7 +109,7 @@ base::Result<void> check_fits(const MapSet& from, const TableSizes& sizes) {
     if (range_id >= old_sizes.ranges) continue;
     ranges = std::max<std::uint64_t>(ranges, range_id + 1);
     const auto range = from.read<mesh_range>(Table::kRanges, range_id);
-    const std::uint64_t per_entry = range.algorithm == MESH_WEIGHTED_RANDOM ? 2 : 1;
+    const std::uint64_t per_entry = mesh_slots_per_entry(range.algorithm);
     if (range_id != MESH_RANGE_EMPTY) slots = std::max(slots, range.base + range.count * per_entry);
   }
   std::uint64_t backends = 1;

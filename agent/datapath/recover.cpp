@@ -134,9 +134,9 @@ void Compiler::recover_tables() {
     bool sound = range_id > MESH_RANGE_EMPTY && range_id < sizes.ranges && !taken[range_id];
     if (sound) {
       const mesh_range range = store_->range(range_id);
-      const bool pairs = range.algorithm == MESH_WEIGHTED_RANDOM;
-      sound = range.service_id == id && range.count > 0 && range.count <= sizes.slots / (pairs ? 2 : 1) &&
-              slots_.reserve({range.base, range.count * (pairs ? 2 : 1)});
+      const std::uint32_t width = mesh_slots_per_entry(range.algorithm);
+      sound = range.service_id == id && range.count > 0 && range.count <= sizes.slots / width &&
+              slots_.reserve({range.base, range.count * width});
     }
     if (!sound) {
       broken_.insert(id);

@@ -13,10 +13,11 @@ using model::ProbePolicy;
 
 template <>
 struct EnumNames<model::Algorithm> {
-  static constexpr std::array<std::string_view, 4> names = {"weighted_random", "round_robin", "maglev", "source_hash"};
-  static constexpr std::array<model::Algorithm, 4> values = {model::Algorithm::kWeightedRandom,
-                                                             model::Algorithm::kRoundRobin, model::Algorithm::kMaglev,
-                                                             model::Algorithm::kSourceHash};
+  static constexpr std::array<std::string_view, 6> names = {"weighted_random", "round_robin",       "maglev",
+                                                            "source_hash",     "least_connections", "latency"};
+  static constexpr std::array<model::Algorithm, 6> values = {
+      model::Algorithm::kWeightedRandom, model::Algorithm::kRoundRobin,       model::Algorithm::kMaglev,
+      model::Algorithm::kSourceHash,     model::Algorithm::kLeastConnections, model::Algorithm::kLatency};
 };
 template <>
 struct EnumNames<model::HashKey> {
@@ -292,6 +293,13 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
       } else if (!spec.file.starts_with('/')) {
         decoder_.error(*file, "a path starts with /");
       }
+    });
+  }
+  if (spec.policy.balance == model::Algorithm::kLatency && !spec.policy.feedback) {
+    const Value* const written = value.find("balance");
+    decoder_.under("balance", [&] {
+      decoder_.error(written != nullptr ? *written : value, "latency needs what connections experienced",
+                     "write feedback: true, or balance: least_connections");
     });
   }
   if (decoder_.error_count() > errors_before) return std::nullopt;

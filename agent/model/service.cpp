@@ -10,10 +10,12 @@ template <typename E>
 using Name = std::pair<E, std::string_view>;
 
 constexpr std::array<Name<Protocol>, 2> kProtocols = {{{Protocol::kTcp, "tcp"}, {Protocol::kUdp, "udp"}}};
-constexpr std::array<Name<Algorithm>, 4> kAlgorithms = {{{Algorithm::kWeightedRandom, "weighted_random"},
+constexpr std::array<Name<Algorithm>, 6> kAlgorithms = {{{Algorithm::kWeightedRandom, "weighted_random"},
                                                          {Algorithm::kRoundRobin, "round_robin"},
                                                          {Algorithm::kMaglev, "maglev"},
-                                                         {Algorithm::kSourceHash, "source_hash"}}};
+                                                         {Algorithm::kSourceHash, "source_hash"},
+                                                         {Algorithm::kLeastConnections, "least_connections"},
+                                                         {Algorithm::kLatency, "latency"}}};
 constexpr std::array<Name<HashKey>, 4> kHashKeys = {{{HashKey::kNamespace, "namespace"},
                                                      {HashKey::kCgroup, "cgroup"},
                                                      {HashKey::kUid, "uid"},

@@ -20,7 +20,14 @@ namespace mesh::model {
 enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17 };  ///< IPPROTO_* values.
 
 /// Values of enum mesh_algorithm.
-enum class Algorithm : std::uint8_t { kWeightedRandom = 1, kRoundRobin = 2, kMaglev = 3, kSourceHash = 4 };
+enum class Algorithm : std::uint8_t {
+  kWeightedRandom = 1,
+  kRoundRobin = 2,
+  kMaglev = 3,
+  kSourceHash = 4,
+  kLeastConnections = 5,
+  kLatency = 6,
+};
 
 /// Values of enum mesh_hash_key.
 enum class HashKey : std::uint8_t { kNamespace = 1, kCgroup = 2, kUid = 3, kSourceAddress = 4 };

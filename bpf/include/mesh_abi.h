@@ -51,9 +51,14 @@ enum mesh_algorithm {
   MESH_ROUND_ROBIN = 2,       /* count slots in smooth weighted order, one shared cursor per service */
   MESH_MAGLEV = 3,            /* count slots (a prime), indexed by the hash of the client key */
   MESH_SOURCE_HASH = 4,       /* the slots of round robin, indexed by the hash of the client key */
-  MESH_LEAST_CONNECTIONS = 5, /* two draws from the slots of weighted random; the one with fewer open connections */
+  MESH_LEAST_CONNECTIONS = 5, /* two draws from the alias table; the one with fewer open connections (mesh_load.h) */
   MESH_LATENCY = 6,           /* two draws likewise; the one with the lower peak EWMA x open connections */
 };
+
+/* Two where the range is an alias table. */
+static inline __u32 mesh_slots_per_entry(__u8 algorithm) {
+  return algorithm == MESH_WEIGHTED_RANDOM || algorithm == MESH_LEAST_CONNECTIONS || algorithm == MESH_LATENCY ? 2 : 1;
+}
 
 /* How a connection ended, or failed. */
 enum mesh_outcome {
@@ -96,7 +101,7 @@ struct mesh_service {
 
 struct mesh_range {
   __u32 base;  /* first slot */
-  __u32 count; /* entries; a weighted random entry is two slots */
+  __u32 count; /* entries; an entry of an alias table is two slots */
   __u32 service_id;
   __u32 seed;               /* of the hash of the client key */
   __u32 affinity_timeout_s; /* 0: no session affinity */
@@ -107,13 +112,13 @@ struct mesh_range {
 };
 
 /*
- * Weighted random: entry i is slots base + 2i and base + 2i + 1. The first holds {backend_id, service_id}, the second
+ * An alias table: entry i is slots base + 2i and base + 2i + 1. The first holds {backend_id, service_id}, the second
  * {alias backend_id, threshold}: draw a 32-bit number; below the threshold takes the first, else the alias. A threshold
  * of 0xffffffff always takes the first. The other algorithms: slot base + i holds {backend_id, service_id}.
  */
 struct mesh_slot {
   __u32 backend_id;
-  __u32 tag; /* service_id, or the threshold in the second slot of a weighted random entry */
+  __u32 tag; /* service_id, or the threshold in the second slot of an entry of an alias table */
 };
 
 #define MESH_BACKEND_USABLE 1u /* may get new connections: affinity and UDP peers look at it, tables need not */
@@ -121,7 +126,7 @@ struct mesh_slot {
 struct mesh_backend {
   __u8 addr[16];
   __be16 port_be;
-  __u16 weight; /* as configured; for dumps, not for the choice */
+  __u16 weight; /* relative, as its share of the table; of one that gets nothing, as configured */
   __u32 service_id;
   __u32 generation; /* grows each time the id gets a new identity */
   __u32 flags;      /* MESH_BACKEND_* */

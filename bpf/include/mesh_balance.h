@@ -12,6 +12,7 @@
 #define MESH_BALANCE_H
 
 #include "mesh_config.h"
+#include "mesh_load.h"
 #include "mesh_maps.h"
 
 #ifndef MESH_READ_WINDOW /* a test widens the time between two reads to provoke races */
@@ -40,6 +41,7 @@ struct mesh_choice {
   __u32 backend_id;
   __u32 backend_generation;
   __u32 by_affinity; /* the client's earlier backend was kept */
+  __u32 compared[2]; /* the two draws of least_connections and latency; 0: none */
 };
 
 /* The value of a client's hash key; `context` is whatever the caller of mesh_choose() passed. */
@@ -177,34 +179,82 @@ static __always_inline __u64 mesh_turn(__u32 service_id, __u32 flags) {
   return __sync_fetch_and_add(&live->cursor, 1);
 }
 
+/* Draws from a column of an alias table. */
+static __always_inline int mesh_draw(__u32 service_id, const struct mesh_range *range, __u32 column,
+                                     __u32 *backend_id) {
+  __u32 index = range->base + 2 * column;
+  const struct mesh_slot *entry = bpf_map_lookup_elem(&slots, &index);
+  index++;
+  const struct mesh_slot *alias = bpf_map_lookup_elem(&slots, &index);
+  if (!entry || !alias) return MESH_REASON_BAD_RANGE;
+  const __u32 threshold = alias->tag;
+  const int take_first = threshold == 0xffffffff || bpf_get_prandom_u32() < threshold;
+  *backend_id = take_first ? entry->backend_id : alias->backend_id;
+  MESH_READ_WINDOW();
+  return entry->tag == service_id ? MESH_REASON_NONE : MESH_REASON_STALE_SLOT;
+}
+
+/*
+ * The second draw of least_connections and latency, and the comparison: functions of their own, so that the hooks stay
+ * small. No caller's clock is read here: one body serves hooks and explain.
+ */
+
+/* Draws from a column other than the first: reason << 32 | backend id. */
+__attribute__((weak, noinline)) __u64 mesh_draw_again(__u32 service_id, __u32 range_id, __u32 first_column) {
+  __u32 backend_id = 0;
+  const struct mesh_range *range = bpf_map_lookup_elem(&ranges, &range_id);
+  if (!range) return (__u64)MESH_REASON_BAD_RANGE << 32;
+  const __u32 column = mesh_other_column(first_column, bpf_get_prandom_u32(), range->count);
+  return (__u64)mesh_draw(service_id, range, column, &backend_id) << 32 | backend_id;
+}
+
+/* Counters of an id that was given to another service meanwhile may mislead, no more. */
+static __always_inline int mesh_look_up_load(__u32 backend_id, __u64 now_ns, struct mesh_load *load) {
+  const struct mesh_backend *backend = bpf_map_lookup_elem(&backends, &backend_id);
+  const struct mesh_backend_live *live = bpf_map_lookup_elem(&backend_live, &backend_id);
+  if (!backend || !live) return 0;
+  mesh_load_of(live, backend->weight, now_ns, load);
+  return 1;
+}
+
+/* The better one of two backends, by id. */
+__attribute__((weak, noinline)) __u32 mesh_better(__u32 algorithm, __u32 first_id, __u32 second_id, __u64 now_ns) {
+  struct mesh_load first;
+  struct mesh_load second;
+  if (!mesh_look_up_load(first_id, now_ns, &first) || !mesh_look_up_load(second_id, now_ns, &second)) return first_id;
+  return mesh_second_is_better(algorithm, &first, &second) ? second_id : first_id;
+}
+
 /* Picks from a range that has entries. */
 static __always_inline int mesh_pick(__u32 service_id, const struct mesh_range *range, __u64 client, __u32 flags,
                                      struct mesh_choice *choice) {
   const __u32 count = range->count;
-  __u32 index = range->base;
-  if (range->algorithm == MESH_WEIGHTED_RANDOM) {
-    index += 2 * mesh_scale(bpf_get_prandom_u32(), count);
-    const struct mesh_slot *entry = bpf_map_lookup_elem(&slots, &index);
-    index++;
-    const struct mesh_slot *alias = bpf_map_lookup_elem(&slots, &index);
-    if (!entry || !alias) return MESH_REASON_BAD_RANGE;
-    const __u32 threshold = alias->tag;
-    const int take_first = threshold == 0xffffffff || bpf_get_prandom_u32() < threshold;
-    const __u32 backend_id = take_first ? entry->backend_id : alias->backend_id;
+  const __u8 algorithm = range->algorithm;
+  __u32 backend_id = 0;
+  if (mesh_slots_per_entry(algorithm) == 2) {
+    const __u32 column = mesh_scale(bpf_get_prandom_u32(), count);
+    const int reason = mesh_draw(service_id, range, column, &backend_id);
+    if (reason != MESH_REASON_NONE) return reason;
+    if (algorithm != MESH_WEIGHTED_RANDOM && count > 1) {
+      const __u64 again = mesh_draw_again(service_id, choice->range_id, column);
+      if (again >> 32 != MESH_REASON_NONE) return again >> 32;
+      choice->compared[0] = backend_id;
+      choice->compared[1] = (__u32)again;
+      if (backend_id != (__u32)again) backend_id = mesh_better(algorithm, backend_id, (__u32)again, MESH_NOW_NS());
+    }
+  } else {
+    __u32 index = range->base;
+    if (algorithm == MESH_ROUND_ROBIN)
+      index += mesh_turn(service_id, flags) % count;
+    else
+      index += mesh_scale(mesh_mix64(client ^ range->seed) >> 32, count);
+    const struct mesh_slot *slot = bpf_map_lookup_elem(&slots, &index);
+    if (!slot) return MESH_REASON_BAD_RANGE;
+    backend_id = slot->backend_id;
     MESH_READ_WINDOW();
-    if (entry->tag != service_id || !mesh_take_backend(service_id, backend_id, choice)) return MESH_REASON_STALE_SLOT;
-    return MESH_REASON_NONE;
+    if (slot->tag != service_id) return MESH_REASON_STALE_SLOT;
   }
-  if (range->algorithm == MESH_ROUND_ROBIN)
-    index += mesh_turn(service_id, flags) % count;
-  else
-    index += mesh_scale(mesh_mix64(client ^ range->seed) >> 32, count);
-  const struct mesh_slot *slot = bpf_map_lookup_elem(&slots, &index);
-  if (!slot) return MESH_REASON_BAD_RANGE;
-  const __u32 backend_id = slot->backend_id;
-  MESH_READ_WINDOW();
-  if (slot->tag != service_id || !mesh_take_backend(service_id, backend_id, choice)) return MESH_REASON_STALE_SLOT;
-  return MESH_REASON_NONE;
+  return mesh_take_backend(service_id, backend_id, choice) ? MESH_REASON_NONE : MESH_REASON_STALE_SLOT;
 }
 
 static __always_inline int mesh_choose_once(void *context, mesh_client_key client_key, __u32 service_id, __u32 flags,

@@ -3,7 +3,7 @@
 #ifndef MESH_EXPLAIN_H
 #define MESH_EXPLAIN_H
 
-#include "mesh_abi.h"
+#include "mesh_load.h"
 
 struct mesh_explain {
   /* in */
@@ -24,6 +24,7 @@ struct mesh_explain {
   __u32 reason;      /* enum mesh_reason */
   __u32 by_affinity; /* 1: the client's earlier backend is kept */
   __u32 reserved;
+  struct mesh_load compared[2];
 };
 
 #endif /* MESH_EXPLAIN_H */

@@ -9,7 +9,7 @@
 #ifndef MESH_LATENCY_H
 #define MESH_LATENCY_H
 
-#include <linux/types.h>
+#include "mesh_abi.h"
 
 #ifdef __cplusplus
 #define MESH_PURE inline
@@ -19,6 +19,7 @@
 
 #define MESH_LATENCY_HALF_LIFE_MS 4000u
 #define MESH_LATENCY_UNIT_NS 64ull
+#define MESH_LATENCY_CLOCK_LAG_MS 100u         /* a coarse clock reads earlier than the one that made the stamp */
 #define MESH_LATENCY_SAMPLE_MAX_US 10000000ull /* connections that live longer say nothing about their backend */
 #define MESH_LATENCY_FAILURE_US 1000000ull     /* a failed connect() counts as one that took this long */
 
@@ -34,10 +35,11 @@ MESH_PURE __u32 mesh_latency_bucket(__u32 us) {
 
 MESH_PURE int mesh_latency_counts(__u64 duration_us) { return duration_us <= MESH_LATENCY_SAMPLE_MAX_US; }
 
-/* The value now, in units: halved for each half-life, linear in between. */
+/* The value now, in units; 0: unknown. Halved for each half-life, linear in between. */
 MESH_PURE __u64 mesh_latency_value(__u64 state, __u64 now_ns) {
   const __u32 now_ms = (__u32)(now_ns / 1000000ull);
-  const __u32 elapsed_ms = now_ms - (__u32)state;
+  const __u32 since_ms = now_ms - (__u32)state;
+  const __u32 elapsed_ms = since_ms > 0xffffffff - MESH_LATENCY_CLOCK_LAG_MS ? 0 : since_ms;
   const __u32 halvings = elapsed_ms / MESH_LATENCY_HALF_LIFE_MS;
   if (!state || halvings > 31) return 0;
   const __u64 value = (state >> 32) >> halvings;

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <ctime>
@@ -281,6 +282,126 @@ TEST_F(BalanceTest, a_full_affinity_map_balances_without_and_says_so) {
   ASSERT_EQ(::syscall(SYS_setresuid, 0, -1, -1), 0);
   EXPECT_GE(reason(MESH_REASON_AFFINITY_FULL), 100U - 16 - 2) << "the kernel keeps a spare element per CPU";
   EXPECT_EQ(live(id).connects, 100U);
+}
+
+class LoadTest : public BalanceTest {
+ protected:
+  void serve(std::uint8_t algorithm, unsigned count) {
+    servers_ = servers(count);
+    service_ = tables_->add_service(kVip, kTcp, addresses(servers_), spec(algorithm));
+    ids_ = tables_->backends_of(service_);
+  }
+  static RangeSpec spec(std::uint8_t algorithm) { return {.algorithm = algorithm, .flags = MESH_RANGE_FEEDBACK}; }
+
+  /// Connects and stays connected.
+  std::uint32_t hold() {
+    base::Fd fd = open_socket(AF_INET, SOCK_STREAM);
+    const std::uint32_t id = connect_once(service_, fd);
+    held_.emplace_back(id, std::move(fd));
+    return id;
+  }
+  unsigned held_by(std::uint32_t id) const {
+    return static_cast<unsigned>(std::ranges::count(held_, id, [](const auto& one) { return one.first; }));
+  }
+  void let_go_of(std::uint32_t id) {
+    std::erase_if(held_, [&](const auto& one) { return one.first == id; });
+  }
+  void set_latency(std::uint32_t id, std::uint64_t us) {
+    const int fd = mesh_->maps().fd(datapath::Table::kBackendLive);
+    mesh_backend_live live{};
+    ASSERT_EQ(::bpf_map_lookup_elem(fd, &id, &live), 0);
+    live.latency = us == 0 ? 0 : mesh_latency_sample(0, us, now_ns());
+    ASSERT_EQ(::bpf_map_update_elem(fd, &id, &live, BPF_EXIST), 0);
+  }
+  static std::uint64_t now_ns() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+  }
+
+  std::vector<Server> servers_;
+  std::uint32_t service_ = 0;
+  std::vector<std::uint32_t> ids_;
+  std::vector<std::pair<std::uint32_t, base::Fd>> held_;
+};
+
+TEST_F(LoadTest, least_connections_fills_up_who_has_fewest) {
+  serve(MESH_LEAST_CONNECTIONS, 2);
+  for (int i = 0; i < 20; ++i) hold();
+  EXPECT_EQ(held_by(ids_[0]), 10U) << "of two, both are compared each time";
+  let_go_of(ids_[0]);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(hold(), ids_[0]);
+  EXPECT_EQ(held_by(ids_[1]), 10U);
+}
+
+TEST_F(LoadTest, least_connections_is_relative_to_weights) {
+  serve(MESH_LEAST_CONNECTIONS, 2);
+  tables_->set_backend_weight(ids_[1], 3);
+  tables_->publish_alias(service_, alias_table({1, 3}, ids_, service_), spec(MESH_LEAST_CONNECTIONS));
+  for (int i = 0; i < 200; ++i) hold();
+  // The lighter one is drawn against the other in half of the connects: often enough for its quarter, never for more.
+  EXPECT_GE(held_by(ids_[0]), 45U);
+  EXPECT_LE(held_by(ids_[0]), 50U);
+}
+
+TEST_F(LoadTest, many_backends_never_differ_by_much) {
+  serve(MESH_LEAST_CONNECTIONS, 8);
+  for (int i = 0; i < 400; ++i) hold();
+  for (const std::uint32_t id : ids_) {
+    EXPECT_GE(held_by(id), 44U);
+    EXPECT_LE(held_by(id), 56U);
+  }
+}
+
+TEST_F(LoadTest, latency_weighs_time_against_open_connections) {
+  serve(MESH_LATENCY, 2);
+  set_latency(ids_[0], 10'000);
+  set_latency(ids_[1], 55'000);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(hold(), ids_[0]) << "10 ms x 5 is less than 55 ms x 1";
+  EXPECT_EQ(hold(), ids_[1]) << "10 ms x 6 is more";
+}
+
+TEST_F(LoadTest, latency_is_learned_from_connections) {
+  serve(MESH_LATENCY, 2);
+  EXPECT_NE(hold(), hold()) << "of neither anything is known: fewer open connections";
+  // One ends after more than ten times the other's time.
+  ::usleep(3'000);
+  let_go_of(ids_[0]);
+  ::usleep(60'000);
+  let_go_of(ids_[1]);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(hold(), ids_[0]);
+}
+
+TEST_F(LoadTest, an_unknown_backend_is_tried_and_not_flooded) {
+  serve(MESH_LATENCY, 2);
+  set_latency(ids_[0], 10'000);
+  EXPECT_EQ(hold(), ids_[1]);
+  EXPECT_EQ(hold(), ids_[0]) << "nothing is known yet, but somebody is trying";
+}
+
+TEST_F(LoadTest, a_backend_that_refuses_does_not_attract_connections) {
+  serve(MESH_LATENCY, 2);
+  set_latency(ids_[1], 20'000);
+  servers_[0].fd.reset();
+  int refused = 0;
+  for (int i = 0; i < 20; ++i) refused += connect_to(open_socket(AF_INET, SOCK_STREAM), kVip) == ECONNREFUSED;
+  EXPECT_EQ(refused, 1) << "the one by which it was found out";
+}
+
+TEST_F(LoadTest, explain_says_what_was_compared) {
+  serve(MESH_LATENCY, 2);
+  set_latency(ids_[0], 10'000);
+  set_latency(ids_[1], 100'000);
+  hold();
+  const datapath::Explanation picked = pick();
+  EXPECT_EQ(picked.backend_id, ids_[0]);
+  std::map<std::uint32_t, mesh_load> compared;
+  for (const mesh_load& load : picked.compared) compared[load.backend_id] = load;
+  EXPECT_EQ(compared[ids_[0]].open, 1U);
+  EXPECT_EQ(compared[ids_[1]].open, 0U);
+  EXPECT_GT(compared[ids_[1]].latency, 8 * compared[ids_[0]].latency);
+  tables_->publish(service_, {ids_[1]}, spec(MESH_LATENCY));
+  EXPECT_EQ(pick().compared[0].backend_id, 0U) << "of one there is nothing to compare";
 }
 
 TEST_F(BalanceTest, explain_changes_nothing) {

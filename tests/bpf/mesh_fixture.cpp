@@ -75,6 +75,12 @@ void Tables::set_backend_flags(std::uint32_t backend_id, std::uint32_t flags) {
   EXPECT_TRUE(store_.write_backend(backend_id, backend));
 }
 
+void Tables::set_backend_weight(std::uint32_t backend_id, std::uint16_t weight) {
+  mesh_backend backend = store_.backend(backend_id);
+  backend.weight = weight;
+  EXPECT_TRUE(store_.write_backend(backend_id, backend));
+}
+
 std::uint32_t Tables::add_service(const base::SocketAddress& frontend, std::uint8_t protocol,
                                   const std::vector<base::SocketAddress>& backends, RangeSpec spec) {
   const std::uint32_t id = next_service_++;
@@ -97,13 +103,13 @@ void Tables::publish(std::uint32_t service_id, const std::vector<std::uint32_t>&
   std::vector<mesh_slot> slots;
   for (const std::uint32_t id : backend_ids) {
     slots.push_back({id, service_id});
-    if (spec.algorithm == MESH_WEIGHTED_RANDOM) slots.push_back({id, 0xffffffff});
+    if (mesh_slots_per_entry(spec.algorithm) == 2) slots.push_back({id, 0xffffffff});
   }
   publish_slots(service_id, slots, static_cast<std::uint32_t>(backend_ids.size()), spec);
 }
 
 void Tables::publish_alias(std::uint32_t service_id, const std::vector<mesh_slot>& slots, RangeSpec spec) {
-  spec.algorithm = MESH_WEIGHTED_RANDOM;
+  if (mesh_slots_per_entry(spec.algorithm) != 2) spec.algorithm = MESH_WEIGHTED_RANDOM;
   publish_slots(service_id, slots, static_cast<std::uint32_t>(slots.size() / 2), spec);
 }
 

@@ -39,12 +39,13 @@ class Tables {
   std::uint32_t add_backend(std::uint32_t service_id, const base::SocketAddress& address,
                             std::uint32_t flags = MESH_BACKEND_USABLE);
   void set_backend_flags(std::uint32_t backend_id, std::uint32_t flags);
-  /// Publishes a service with these backends, each once (weighted random: equal shares).
+  void set_backend_weight(std::uint32_t backend_id, std::uint16_t weight);
+  /// Publishes a service with these backends, each once (alias tables: equal shares).
   std::uint32_t add_service(const base::SocketAddress& frontend, std::uint8_t protocol,
                             const std::vector<base::SocketAddress>& backends, RangeSpec spec = {});
   /// A new range for a service; the old one is left to its readers.
   void publish(std::uint32_t service_id, const std::vector<std::uint32_t>& backend_ids, RangeSpec spec = {});
-  /// A weighted random range from explicit alias entries.
+  /// A range from explicit alias entries; weighted random, if `spec` has another kind of table.
   void publish_alias(std::uint32_t service_id, const std::vector<mesh_slot>& slots, RangeSpec spec = {});
   void publish_empty(std::uint32_t service_id);
   void remove_frontend(const base::SocketAddress& frontend, std::uint8_t protocol);

@@ -123,7 +123,7 @@ void FakeReader::step() {
       if (range_.service_id != service_id_) return end("error: the range is another service's");
       return;
     case 4: {
-      const std::uint32_t width = range_.algorithm == MESH_WEIGHTED_RANDOM ? 2 : 1;
+      const std::uint32_t width = mesh_slots_per_entry(range_.algorithm);
       for (std::uint32_t i = 0; i < range_.count * width; ++i) {
         slots_.push_back(store_->slot(range_.base + i));
         if (i % width == 0 && slots_.back().tag != service_id_) return end("error: the slot is another service's");
@@ -131,7 +131,7 @@ void FakeReader::step() {
       return;
     }
     default: {
-      const bool pairs = range_.algorithm == MESH_WEIGHTED_RANDOM;
+      const bool pairs = mesh_slots_per_entry(range_.algorithm) == 2;
       std::string table = fmt::format("algorithm {} key {} seed {} affinity {}:", range_.algorithm, range_.hash_key,
                                       range_.seed, range_.affinity_timeout_s);
       for (std::size_t i = 0; i < slots_.size(); ++i) {

@@ -97,7 +97,7 @@ model::ServiceRoutePtr RandomChanges::fresh(std::uint32_t number, std::uint32_t 
   service.frontend.address =
       address(number % 3 == 2 ? fmt::format("[fd00::{:x}]:80", number + 1) : fmt::format("240.0.0.{}:80", number + 1));
   service.frontend.protocol = number % 2 == 0 ? model::Protocol::kTcp : model::Protocol::kUdp;
-  service.algorithm = static_cast<model::Algorithm>(1 + random_.below(4));
+  service.algorithm = static_cast<model::Algorithm>(1 + random_.below(6));
   service.maglev_size = 61;
   std::set<std::uint64_t> hosts;
   for (std::uint64_t i = random_.below(max_endpoints + 1); i > 0; --i) hosts.insert(random_.below(3 * max_endpoints));
@@ -124,7 +124,7 @@ model::ServiceRoutePtr RandomChanges::changed(const model::ServiceRoute& route, 
   }
   model::Service service = *route.service;
   if (what < 4) {
-    service.algorithm = static_cast<model::Algorithm>(1 + random_.below(4));
+    service.algorithm = static_cast<model::Algorithm>(1 + random_.below(6));
     service.affinity_timeout = std::chrono::seconds(random_.below(2) * 60);
   } else if (what < 6 && !service.endpoints.empty()) {
     if (random_.below(2) == 0) {

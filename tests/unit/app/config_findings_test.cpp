@@ -91,7 +91,10 @@ const Case kCases[] = {
      "m.yaml:4:72: services[0].balance: unknown value 'roundrobin'; did you mean 'round_robin'?\n"},
     {"an_algorithm_like_none", ONE_SERVICE(", balance: xyz"),
      "m.yaml:4:72: services[0].balance: unknown value 'xyz'; use one of: weighted_random, round_robin, maglev, "
-     "source_hash\n"},
+     "source_hash, least_connections, latency\n"},
+    {"latency_without_what_it_needs", ONE_SERVICE(", balance: latency, feedback: false"),
+     "m.yaml:4:72: services[0].balance: latency needs what connections experienced; write feedback: true, or balance: "
+     "least_connections\n"},
     {"a_percentage_with_its_sign", ONE_SERVICE(", panic_threshold: 50%"),
      "m.yaml:4:80: services[0].panic_threshold: must be a whole number, not '50%'; write 50 without the %\n"},
     {"a_table_size_that_is_no_prime", ONE_SERVICE(", maglev_size: 4096"),

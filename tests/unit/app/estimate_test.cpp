@@ -28,8 +28,9 @@ std::uint64_t slots_of(const api::EstimateView& view) {
 }
 
 TEST(Estimate, says_the_slots_that_the_balancer_takes) {
-  for (const auto algorithm : {model::Algorithm::kWeightedRandom, model::Algorithm::kRoundRobin,
-                               model::Algorithm::kMaglev, model::Algorithm::kSourceHash}) {
+  for (const auto algorithm :
+       {model::Algorithm::kWeightedRandom, model::Algorithm::kRoundRobin, model::Algorithm::kMaglev,
+        model::Algorithm::kSourceHash, model::Algorithm::kLeastConnections, model::Algorithm::kLatency}) {
     for (const std::size_t endpoints : {1, 10, 5000}) {
       const auto view = estimate_tables(7, endpoints, std::string(model::to_string(algorithm)), {});
       ASSERT_TRUE(view) << view.error().to_string();

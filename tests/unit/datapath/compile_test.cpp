@@ -112,6 +112,14 @@ TEST(Compile, weights_in_the_same_proportion_change_the_backends_records_but_not
   EXPECT_THAT(plan->describe(), ElementsAre(HasSubstr("backend 1: "), HasSubstr("backend 2: ")));
 }
 
+TEST(Compile, a_share_of_a_weight_is_what_the_kernel_compares_by) {
+  Bench bench;
+  model::ServiceRoute route = *support::route(kOrders);
+  route.routes = {{0, 100}, {1, 10}};
+  const auto plan = bench.apply({std::make_shared<const model::ServiceRoute>(route)});
+  EXPECT_THAT(plan->describe(), testing::Contains(HasSubstr("10.0.0.2:80 of service 1, weight 10, ")));
+}
+
 TEST(Compile, an_endpoint_that_comes_back_in_time_has_its_old_id) {
   Bench bench;
   bench.apply({support::route(kOrders)});
