@@ -68,6 +68,24 @@ struct ProbePolicy {
   bool operator==(const ProbePolicy&) const = default;
 };
 
+/// When an endpoint gets no new connections for a while for what its connections experienced: health/outlier.hpp.
+struct EjectionPolicy {
+  bool enabled = true;
+  unsigned consecutive_failures = 5;           ///< In a row; 0: not looked at.
+  unsigned failure_percent = 50;               ///< Of the connections within the window; 0: not looked at.
+  std::chrono::milliseconds window{10000};     ///< Of failure_percent.
+  unsigned min_connections = 20;               ///< Within the window, for failure_percent to say anything.
+  std::chrono::milliseconds base_time{30000};  ///< Out for this long, times the ejections in a row ...
+  std::chrono::milliseconds max_time{300000};  ///< ... at most so long.
+  unsigned max_percent = 50;                   ///< Of the endpoints that could serve, at most this share is out.
+  unsigned probation_percent = 10;             ///< Of its connections, when it comes back.
+  unsigned probation_successes = 5;            ///< That end the probation.
+  bool count_reset = false;                    ///< Connections cut off by the other side or the network are failures.
+  bool count_given_up = false;  ///< So are connects that the application gave up before a SYN was repeated.
+
+  bool operator==(const EjectionPolicy&) const = default;
+};
+
 struct Endpoint {
   base::SocketAddress address;  ///< Port 1 to 65535; same family as the service.
   std::uint16_t weight = 1;     ///< 0: no new connections.
@@ -94,6 +112,7 @@ struct Service {
   std::chrono::seconds affinity_timeout{0};  ///< 0: no session affinity.
   unsigned panic_threshold_percent = 50;     ///< 0: never panic.
   bool feedback = true;                      ///< Watch what its connections experience.
+  EjectionPolicy ejection;
   std::shared_ptr<const ProbePolicy> probe;  ///< Null: not probed.
   std::vector<Endpoint> endpoints;           ///< Sorted by address, no address twice.
   std::string source;                        ///< "file"; which source said so.
@@ -101,6 +120,7 @@ struct Service {
 
   /// Equal in all that matters to the datapath and to probes, wherever it was read from (probe compared by value).
   [[nodiscard]] bool same_as(const Service& other) const;
+  [[nodiscard]] bool ejects() const { return ejection.enabled && feedback; }
 };
 
 using ServicePtr = std::shared_ptr<const Service>;
