@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/config_keys.hpp"
+#include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
 #include "discovery/service_keys.hpp"
 
@@ -86,6 +87,7 @@ void list_keys(const Table& table, const std::string& prefix, std::vector<std::s
     const std::string name = prefix + std::string(key.name);
     names.push_back(name);
     if (key.type == KeyType::kTable) list_keys(*key.table, name + ".", names);
+    if (key.name == "ejection") list_keys(discovery::kEjectionTable, name + ".", names);
     if (key.name == "probe") list_keys(discovery::kProbeTable, name + ".", names);
     if (key.name == "endpoints") list_keys(discovery::kEndpointTable, name + ".", names);
     if (key.name == "services" && prefix.empty()) list_keys(discovery::kServiceTable, name + ".", names);
@@ -101,6 +103,7 @@ std::string config_schema() {
   Json service = object_schema(discovery::kServiceTable);
   service["oneOf"] = {{{"required", {"endpoints"}}}, {{"required", {"file"}}}};
   schema["definitions"] = {{"probe", object_schema(discovery::kProbeTable)},
+                           {"ejection", object_schema(discovery::kEjectionTable)},
                            {"endpoint", object_schema(discovery::kEndpointTable)},
                            {"service", std::move(service)}};
   return schema.dump(2) + "\n";

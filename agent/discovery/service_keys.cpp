@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
 
 namespace mesh::discovery {
@@ -67,6 +68,14 @@ Value encode_policy_probe(const Key&, const void* target, Secrets secrets) {
   return probe ? encode_probe(*probe, secrets) : Value::string("none");
 }
 
+void decode_policy_ejection(Decoder& decoder, const Key&, const Value& value, void* target) {
+  decode_ejection(decoder, value, static_cast<ServicePolicy*>(target)->ejection);
+}
+
+Value encode_policy_ejection(const Key&, const void* target, Secrets secrets) {
+  return encode_ejection(static_cast<const ServicePolicy*>(target)->ejection, secrets);
+}
+
 constexpr Key kPolicyKeys[] = {
     key<&ServicePolicy::balance>("balance", "How a connection's endpoint is chosen."),
     key<&ServicePolicy::hash_key>("hash_key", "What a client is, for maglev, source_hash and affinity."),
@@ -82,6 +91,11 @@ constexpr Key kPolicyKeys[] = {
         key<&ServicePolicy::maglev_size>(
             "maglev_size", "Entries of a Maglev table; a prime, best 100 times the number of endpoints.", {3, 1048573}),
         decode_maglev_size),
+    {.name = "ejection",
+     .doc = "When an endpoint gets no connections for a while because those it got failed; off is never.",
+     .schema = R"({"oneOf":[{"enum":["on","off",true,false]},{"$ref":"#/definitions/ejection"}]})",
+     .decode = decode_policy_ejection,
+     .encode = encode_policy_ejection},
     {.name = "probe",
      .doc = "How endpoints are probed; none is not at all.",
      .schema = R"({"oneOf":[{"const":"none"},{"$ref":"#/definitions/probe"}]})",
@@ -203,7 +217,7 @@ bool ServicePolicy::operator==(const ServicePolicy& other) const {
   const bool same_probe = probe == other.probe || (probe && other.probe && *probe == *other.probe);
   return same_probe && balance == other.balance && hash_key == other.hash_key &&
          affinity_timeout == other.affinity_timeout && panic_threshold == other.panic_threshold &&
-         maglev_size == other.maglev_size && feedback == other.feedback;
+         maglev_size == other.maglev_size && feedback == other.feedback && ejection == other.ejection;
 }
 
 std::pair<std::uint32_t, std::uint32_t> nearest_primes(std::uint32_t number) {
@@ -336,6 +350,12 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
   }
 
   Decoded decoded{.services = {}, .file = std::move(spec.file), .address_place = value.find("address")->place};
+  if (const Value* ejection = value.find("ejection");
+      ejection && spec.policy.ejection.enabled && !spec.policy.feedback) {
+    decoder_.under("ejection", [&] {
+      decoder_.warn(*ejection, "does nothing without feedback", "set feedback: true or ejection: off");
+    });
+  }
   const bool only_udp = spec.protocols == std::vector{model::Protocol::kUdp};
   if (only_udp && value.find("probe") == nullptr) spec.policy.probe = nullptr;  // no default probe speaks UDP
   for (const model::Protocol protocol : spec.protocols) {
@@ -348,6 +368,7 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
     service.affinity_timeout = spec.policy.affinity_timeout;
     service.panic_threshold_percent = spec.policy.panic_threshold;
     service.feedback = spec.policy.feedback;
+    service.ejection = spec.policy.ejection;
     service.probe = spec.policy.probe;
     if (spec.endpoints) service.endpoints = *spec.endpoints;
     service.source = "file";
@@ -362,13 +383,8 @@ Value encode_service(const model::Service& service, Secrets secrets, Encode what
   spec.name = service.name;
   spec.address = service.frontend.address;
   spec.protocols = {service.frontend.protocol};
-  spec.policy = {service.algorithm,
-                 service.hash_key,
-                 service.affinity_timeout,
-                 service.panic_threshold_percent,
-                 service.maglev_size,
-                 service.feedback,
-                 service.probe};
+  spec.policy = {service.algorithm,   service.hash_key, service.affinity_timeout, service.panic_threshold_percent,
+                 service.maglev_size, service.feedback, service.ejection,         service.probe};
   spec.endpoints = service.endpoints;
   Value map = encode(kServiceTable, &spec, secrets, what);
   std::erase_if(map.items, [](const Value& item) { return item.key == "file"; });

@@ -22,6 +22,7 @@ struct ServicePolicy {
   unsigned panic_threshold = 50;  ///< Percent.
   std::uint32_t maglev_size = 4093;
   bool feedback = true;
+  model::EjectionPolicy ejection;
   std::shared_ptr<const model::ProbePolicy> probe;
   bool operator==(const ServicePolicy&) const;
 };

@@ -9,6 +9,7 @@
 #include "app/config_keys.hpp"
 #include "base/duration.hpp"
 #include "base/fd.hpp"
+#include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
 #include "discovery/service_keys.hpp"
 
@@ -97,6 +98,7 @@ TEST(ConfigurationPage, describes_every_key_as_the_decoder_knows_it) {
   check("## services", discovery::kServiceTable);
   check("### endpoints", discovery::kEndpointTable);
   check("### probe", discovery::kProbeTable);
+  check("### ejection", discovery::kEjectionTable);
 }
 
 /// Follows "#/definitions/x"; a key has a schema if `properties` names it.

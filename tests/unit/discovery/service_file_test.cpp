@@ -27,8 +27,50 @@ TEST(ServiceFile, errors_in_json_have_line_column_key_and_remedy) {
       "/s.json:3:64: services[0].endpoints[1].adress: unknown key in an endpoint; did you mean 'address'?\n"
       "/s.json:3:63: services[0].endpoints[1]: the key 'address' is missing\n"
       "/s.json:4:45: services[1].weight: unknown key in a service; use one of: name, address, protocol, endpoints, "
-      "file, balance, hash_key, affinity_timeout, panic_threshold, feedback, maglev_size, probe\n"
+      "file, balance, hash_key, affinity_timeout, panic_threshold, feedback, maglev_size, ejection, probe\n"
       "/s.json:4:60: services[1].file: is for services in meshd.yaml; list the endpoints here\n");
+}
+
+TEST(ServiceFile, ejection_is_on_off_or_a_map_and_comes_back_as_it_was) {
+  const auto parsed = parse_services("/s.json", R"({"services":[
+ {"name":"a","address":"240.64.0.1:80","endpoints":[]},
+ {"name":"b","address":"240.64.0.2:80","endpoints":[],"ejection":"off"},
+ {"name":"c","address":"240.64.0.3:80","endpoints":[],"ejection":{"consecutive_failures":3,"base_time":"10m"}}
+]})",
+                                     {});
+  EXPECT_EQ(findings_of(parsed), "");
+  ASSERT_EQ(parsed.services.size(), 3U);
+  EXPECT_EQ(parsed.services[0]->ejection, model::EjectionPolicy{});
+  EXPECT_FALSE(parsed.services[1]->ejects());
+  EXPECT_EQ(parsed.services[2]->ejection.consecutive_failures, 3U);
+  EXPECT_EQ(parsed.services[2]->ejection.max_time, std::chrono::minutes(10))
+      << "an inherited shorter one is lengthened";
+  for (const model::ServicePtr& service : parsed.services) {
+    Value root = Value::map();
+    root.add("services", Value::list()).items.push_back(encode_service(*service, Secrets::kReveal));
+    std::string text;
+    write_json(root, text);
+    const auto again = parse_services("/s.json", text, {});
+    ASSERT_EQ(again.services.size(), 1U) << text;
+    EXPECT_EQ(again.services[0]->ejection, service->ejection) << text;
+  }
+}
+
+TEST(ServiceFile, what_ejection_can_not_be) {
+  const auto parsed = parse_services("/s.json", R"({"services":[
+ {"name":"a","address":"240.64.0.1:80","endpoints":[],"feedback":false,"ejection":"on"},
+ {"name":"b","address":"240.64.0.2:80","endpoints":[],"ejection":"sometimes"},
+ {"name":"c","address":"240.64.0.3:80","endpoints":[],"ejection":{"base_time":"1m","max_time":"30s"}}
+]})",
+                                     {});
+  EXPECT_EQ(
+      findings_of(parsed),
+      "/s.json:3:66: services[1].ejection: must be a map of keys and values, on or off\n"
+      "/s.json:4:95: services[2].ejection.max_time: shorter than the base_time of 60000ms; set a longer max_time or "
+      "a shorter base_time\n");
+  ASSERT_EQ(parsed.findings.warnings.size(), 1U);
+  EXPECT_EQ(parsed.findings.warnings[0].to_string(),
+            "/s.json:2:83: services[0].ejection: does nothing without feedback; set feedback: true or ejection: off");
 }
 
 TEST(ServiceFile, a_duplicate_key_in_json_is_an_error) {
