@@ -72,6 +72,7 @@ void add_check(CLI::App& app, Context& context);
 void add_services(CLI::App& app, Context& context);
 void add_endpoints(CLI::App& app, Context& context);
 void add_sources(CLI::App& app, Context& context);
+void add_connections(CLI::App& app, Context& context);
 void add_history(CLI::App& app, Context& context);
 void add_explain(CLI::App& app, Context& context);
 void add_bpf(CLI::App& app, Context& context);

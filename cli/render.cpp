@@ -190,6 +190,17 @@ std::string format_ago(const std::optional<double>& seconds) {
   return base::format_age(std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(*seconds))) + " ago";
 }
 
+std::string format_age_s(double seconds) {
+  return base::format_age(std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(seconds)));
+}
+
+std::string format_us(const std::optional<std::uint32_t>& us) {
+  if (!us) return "-";
+  if (*us < 1000) return fmt::format("{}us", *us);
+  const double ms = static_cast<double>(*us) / 1000;
+  return ms < 1000 ? fmt::format("{:.1f}ms", ms) : fmt::format("{:.1f}s", ms / 1000);
+}
+
 std::string format_percent(double share) {
   const double percent = share * 100;
   if (percent != 0 && percent < 0.1) return "<0.1 %";

@@ -55,9 +55,11 @@ std::string printable(std::string_view text);
 std::string to_pretty_json(const api::Json& json);  ///< with a final newline
 std::string to_yaml(const api::Json& json);
 
-std::string format_ago(const std::optional<double>& seconds);  ///< "0.4s ago", "never"
-std::string format_percent(double share);                      ///< 0.333 to "33.3 %", 1 to "100 %"
-std::string format_bytes(std::uint64_t bytes);                 ///< "4.0 MiB"
+std::string format_ago(const std::optional<double>& seconds);   ///< "0.4s ago", "never"
+std::string format_age_s(double seconds);                       ///< "3m20s"
+std::string format_us(const std::optional<std::uint32_t>& us);  ///< "420us", "1.4ms", "2.1s", "-"
+std::string format_percent(double share);                       ///< 0.333 to "33.3 %", 1 to "100 %"
+std::string format_bytes(std::uint64_t bytes);                  ///< "4.0 MiB"
 /// RFC 3339 to "12:04:31" in local time, with the date if it is more than a day away; other text as it is.
 std::string format_time(std::string_view rfc3339, base::WallTime now);
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "api/bpf.hpp"
+#include "api/connections.hpp"
 #include "api/control.hpp"
 #include "api/history.hpp"
 #include "api/services.hpp"
@@ -25,6 +26,7 @@ std::string explain_text(const api::ExplainView& view, const ViewOptions& option
 std::string services_text(const api::ServiceList& list, const ViewOptions& options);
 std::string endpoints_text(const api::EndpointList& list, const ViewOptions& options);
 std::string sources_text(const api::SourceList& list, const ViewOptions& options);
+std::string connections_text(const api::ConnectionList& list, const ViewOptions& options);
 std::string history_text(const api::HistoryList& list, const ViewOptions& options);
 std::string check_text(const api::CheckReport& report, const ViewOptions& options);
 std::string dump_text(const api::BpfDump& dump, const ViewOptions& options);

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "api/bpf.hpp"
+#include "api/connections.hpp"
 #include "api/control.hpp"
 #include "api/history.hpp"
 #include "api/services.hpp"
@@ -43,6 +44,7 @@ class AdminBackend {
   virtual void metrics(Reply<std::string> reply) = 0;
   virtual api::ReadyView ready() = 0;
   // Long answers come as encoded documents: of many rows, the encoding takes longest.
+  virtual void connections(const api::ConnectionRequest& request, Reply<std::string> reply) = 0;
   virtual void history(const api::HistoryRequest& request, Reply<std::string> reply) = 0;
 
   // Changes. The server has checked that the caller is root and has logged the call.

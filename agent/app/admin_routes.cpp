@@ -151,7 +151,20 @@ Result<api::DumpRequest> dump_request(const Query& query) {
   return request;
 }
 
-/// "90" or nothing: seconds.
+Result<api::ConnectionFilter> connection_filter(const Query& query) {
+  api::ConnectionFilter filter{
+      .service = text_of(query, "service"), .backend = text_of(query, "backend"), .cgroup = text_of(query, "cgroup")};
+  filter.pid = MESH_TRY(number_of<std::uint32_t>(query, "pid", 0, ~std::uint32_t{0}));
+  filter.netns = MESH_TRY(number_of<std::uint64_t>(query, "netns", 0, ~std::uint64_t{0}));
+  return filter;
+}
+
+Result<api::ConnectionRequest> connection_request(const Query& query) {
+  api::ConnectionRequest request{.filter = MESH_TRY(connection_filter(query)), .state = text_of(query, "state")};
+  request.limit = MESH_TRY(number_of<std::uint32_t>(query, "limit", request.limit, api::kConnectionLimitMax));
+  return request;
+}
+
 Result<api::HistoryRequest> history_request(const Query& query) {
   api::HistoryRequest request{.service = text_of(query, "service")};
   constexpr std::uint64_t kTenYears = 10ULL * 365 * 24 * 3600;
@@ -296,6 +309,16 @@ const std::vector<Route>& routes() {
        {},
        [](const Call& call, Respond respond) { respond(document(call.backend.stats())); }},
       {"GET",
+       "/v1/connections",
+       Access::kRead,
+       {"service", "backend", "pid", "cgroup", "netns", "state", "limit"},
+       [](const Call& call, Respond respond) {
+         with_text(connection_request(call.query), std::move(respond),
+                   [&](const auto& request, Reply<std::string> reply) {
+                     call.backend.connections(request, std::move(reply));
+                   });
+       }},
+      {"GET",
        "/v1/history",
        Access::kRead,
        {"service", "since_s", "limit"},
@@ -360,11 +383,11 @@ const std::vector<Route>& routes() {
 }
 
 AdminResponse no_such_path(std::string_view path) {
-  return error_response(
-      {ErrorKind::kNotFound, "find '" + std::string(path) + "': no such path",
-       "paths are /v1/status, /v1/services, /v1/endpoints, /v1/sources, /v1/explain, /v1/bpf/dump, "
-       "/v1/bpf/diff, /v1/bpf/stats, /v1/history, /v1/config, /v1/log, /v1/version, /metrics, /livez, /readyz",
-       0});
+  return error_response({ErrorKind::kNotFound, "find '" + std::string(path) + "': no such path",
+                         "paths are /v1/status, /v1/services, /v1/endpoints, /v1/sources, /v1/explain, /v1/bpf/dump, "
+                         "/v1/bpf/diff, /v1/bpf/stats, /v1/connections, /v1/history, /v1/config, /v1/log, /v1/version, "
+                         "/metrics, /livez, /readyz",
+                         0});
 }
 
 AdminResponse not_allowed(const Route& route, const Caller& caller) {

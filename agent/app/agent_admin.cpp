@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "app/bpf_views.hpp"
+#include "app/connections.hpp"
 #include "app/explain.hpp"
 #include "app/target.hpp"
 #include "app/version.hpp"
@@ -415,6 +416,16 @@ api::ReadyView AgentAdmin::ready() {
   add("applications", true, empty == now.conditions.end() ? "in all attached cgroups" : empty->message);
   view.ready = std::ranges::all_of(view.checks, &api::ReadyCheck::ok);
   return view;
+}
+
+void AgentAdmin::connections(const api::ConnectionRequest& request, Reply<std::string> reply) {
+  agent_.jobs_->run(
+      [this, request]() -> base::Result<std::string> {
+        const ServiceNames names(agent_.reconciler_->latest()->snapshot, kCanarySource);
+        return api::encode(MESH_TRY(list_connections(agent_.datapath_->maps(), agent_.datapath_->cgroup_root(), names,
+                                                     request, base::steady_now())));
+      },
+      std::move(reply));
 }
 
 void AgentAdmin::history(const api::HistoryRequest& request, Reply<std::string> reply) {

@@ -30,6 +30,7 @@ class AgentAdmin final : public AdminBackend {
   api::LogView log_level() override;
   void metrics(Reply<std::string> reply) override;
   api::ReadyView ready() override;
+  void connections(const api::ConnectionRequest& request, Reply<std::string> reply) override;
   void history(const api::HistoryRequest& request, Reply<std::string> reply) override;
   base::Result<api::PauseView> pause(const api::PauseRequest& request) override;
   base::Result<api::PauseView> resume(const api::PauseRequest& request) override;

@@ -62,6 +62,32 @@ FakeAdminBackend::FakeAdminBackend() {
     status_value.canary.push_back(
         {.cgroup = "/system.slice/shop.service", .path = path, .result = "ok", .checked_ago_s = 0.4});
   }
+  connections_value = {.total = 3,
+                       .truncated = 1,
+                       .items = {{.cookie = 4097,
+                                  .service = "orders",
+                                  .frontend = "240.64.0.10:80/tcp",
+                                  .backend = "10.0.0.11:8080",
+                                  .local = "10.0.0.1:50000",
+                                  .pid = 4711,
+                                  .process = "curl",
+                                  .cgroup_id = 77,
+                                  .cgroup = "/system.slice/shop.service",
+                                  .netns_cookie = 1,
+                                  .netns_inode = 4026531840,
+                                  .age_s = 200,
+                                  .connect_us = 420,
+                                  .state = "established",
+                                  .bytes_out = 2048,
+                                  .bytes_in = 100,
+                                  .srtt_us = 1400,
+                                  .retransmits = 0},
+                                 {.cookie = 4098,
+                                  .frontend = "240.64.0.12:53/udp",
+                                  .backend = "10.0.0.14:53",
+                                  .feedback = false,
+                                  .age_s = 1}},
+                       .unreachable = {"namespace with cookie 9 (pid 12): no process and no name leads there"}};
   status_value.cgroups = {{"/system.slice/shop.service", true, "2026-11-20T12:00:00.000Z"}};
   status_value.saved_state.saved_at = "2026-11-20T12:04:29.000Z";
   status_value.metrics_certificate = {"/etc/meshd/metrics.pem", "2026-12-20T12:00:00.000Z", 2.6e6, ""};
@@ -208,6 +234,11 @@ api::ConfigView FakeAdminBackend::config() {
   return {"/etc/meshd/meshd.yaml",
           {"/etc/meshd/meshd.yaml"},
           api::Json{{"agent", {{"cgroups", {"/system.slice/shop.service"}}}}}};
+}
+
+void FakeAdminBackend::connections(const api::ConnectionRequest& request, app::Reply<std::string> reply) {
+  connection_requests.push_back(request);
+  reply(api::encode(connections_value));
 }
 
 void FakeAdminBackend::history(const api::HistoryRequest& request, app::Reply<std::string> reply) {

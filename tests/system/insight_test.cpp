@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What meshctl says about connections, against what really happened to them: live ones, ended ones, rates, history.
 #include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <filesystem>
+#include <fstream>
+
+#include "base/address.hpp"
 #include "tests/support/agent_test.hpp"
 
 namespace mesh::test {
@@ -49,6 +56,81 @@ TEST_F(InsightTest, history_tells_endpoints_and_refusals_also_after_a_crash) {
   const Output all = agent_->ctl({"history"});
   EXPECT_NE(all.text.find("the agent started with 1 services"), std::string::npos) << all.text;
   EXPECT_NE(all.text.find("generation "), std::string::npos) << all.text;
+}
+
+/// Connects to the virtual address, says so by a file, sends `bytes`, and keeps the connection until it is killed.
+Process hold_connection(const SpawnOptions& where, const std::string& address, const std::string& ready,
+                        std::size_t bytes) {
+  return Process::start(where, [=] {
+    sockaddr_storage to{};
+    const socklen_t length = base::SocketAddress::parse(address)->to_sockaddr(to);
+    const int fd = ::socket(to.ss_family, SOCK_STREAM, 0);
+    if (::connect(fd, reinterpret_cast<const sockaddr*>(&to), length) != 0) return 1;
+    const std::string payload(bytes, 'x');
+    if (::write(fd, payload.data(), payload.size()) != static_cast<ssize_t>(bytes)) return 2;
+    std::ofstream(ready) << "ready";
+    return ::pause();
+  });
+}
+
+TEST_F(InsightTest, connections_are_listed_with_what_their_sockets_say) {
+  add_servers(1);
+  start_agent({.body = web(endpoints(8080)) +
+                       fmt::format("  - {{name: quiet, address: \"240.64.0.11:80\", feedback: false, probe: none, "
+                                   "endpoints: {}}}\n",
+                                   endpoints(8080))});
+  // One in the namespace of the agent, one in another, one without feedback.
+  Host& other = lab_->add_host("other");
+  const std::string ready = lab_->folder() / "ready";
+  Process near = hold_connection(app(), kVip, ready + "1", 1000);
+  Process far = hold_connection(lab_->on(other, "apps/pod"), kVip, ready + "2", 10);
+  Process quiet = hold_connection(app(), "240.64.0.11:80", ready + "3", 10);
+  for (const char* number : {"1", "2", "3"}) {
+    ASSERT_TRUE(eventually(5s, [&] { return std::filesystem::exists(ready + number); }));
+  }
+  const auto rows = [&](std::vector<std::string> filter) {
+    filter.insert(filter.begin(), "connections");
+    return agent_->json(filter)["items"];
+  };
+  ASSERT_TRUE(eventually(5s, [&] { return rows({"--pid", std::to_string(near.pid())})[0]["bytes_out"] == 1000; }));
+  const Json row = rows({"--pid", std::to_string(near.pid())})[0];
+  EXPECT_EQ(row["service"], "web");
+  EXPECT_EQ(row["frontend"], std::string(kVip) + "/tcp");
+  EXPECT_EQ(row["backend"], hosts_[0]->v4(8080));
+  EXPECT_EQ(row["local"].get<std::string>().rfind(node_->v4() + ":", 0), 0U) << row;
+  EXPECT_EQ(row["cgroup"], lab_->cgroup_path("apps"));
+  EXPECT_EQ(row["state"], "established");
+  EXPECT_GT(row["connect_us"], 0);
+  EXPECT_GT(row["srtt_us"], 0);
+  EXPECT_EQ(row["retransmits"], 0);
+  EXPECT_EQ(row["path"], "direct");
+  struct stat netns{};
+  ASSERT_EQ(::fstat(node_->netns(), &netns), 0);
+  EXPECT_EQ(row["netns_inode"], netns.st_ino);
+
+  const Json elsewhere = rows({"--pid", std::to_string(far.pid())});
+  ASSERT_EQ(elsewhere.size(), 1U);
+  EXPECT_EQ(elsewhere[0]["bytes_out"], 10) << elsewhere;
+  EXPECT_NE(elsewhere[0]["netns_inode"], row["netns_inode"]);
+  EXPECT_EQ(rows({"--netns", std::to_string(netns.st_ino)}).size(), 1U);
+  EXPECT_EQ(rows({"--cgroup", lab_->cgroup_path("apps")}).size(), 2U);
+  EXPECT_EQ(rows({"--cgroup", "pod"}).size(), 1U);
+
+  const Json unknown = rows({"quiet"});
+  ASSERT_EQ(unknown.size(), 1U);
+  EXPECT_EQ(unknown[0]["feedback"], false);
+  EXPECT_EQ(unknown[0]["pid"], 0);
+  EXPECT_EQ(unknown[0]["bytes_out"], 10) << "its socket is found all the same: " << unknown;
+  EXPECT_NE(agent_->ctl({"connections", "quiet"}).text.find("(feedback off)"), std::string::npos);
+
+  EXPECT_EQ(rows({"--backend", hosts_[0]->v4()}).size(), 3U);
+  EXPECT_EQ(rows({"--state", "established"}).size(), 3U);
+  EXPECT_EQ(rows({"--state", "syn_sent"}).size(), 0U);
+  const Json page = agent_->json({"connections", "--limit", "2"});
+  EXPECT_EQ(page["total"], 3);
+  EXPECT_EQ(page["truncated"], 1);
+  near.kill();
+  EXPECT_TRUE(eventually(5s, [&] { return rows({"web"}).size() == 1U; })) << "the record lives as long as its socket";
 }
 
 }  // namespace

@@ -75,28 +75,31 @@ class Meshctl : public ::testing::Test {
 
 using Arguments = std::vector<std::string>;
 
-const Arguments kCommands[] = {{"status"},
-                               {"services"},
-                               {"services", "orders"},
-                               {"endpoints"},
-                               {"endpoints", "orders"},
-                               {"sources"},
-                               {"history"},
-                               {"history", "orders", "--since", "2d"},
-                               {"explain", "orders"},
-                               {"bpf", "dump"},
-                               {"bpf", "dump", "owners"},
-                               {"bpf", "diff"},
-                               {"bpf", "stats"},
-                               {"config", "show"},
-                               {"version"},
-                               {"log-level"},
-                               {"log-level", "debug"},
-                               {"pause", "--for", "10m"},
-                               {"pause", "orders"},
-                               {"resume"},
-                               {"reload"},
-                               {"detach", "--yes"}};
+const Arguments kCommands[] = {
+    {"status"},
+    {"services"},
+    {"services", "orders"},
+    {"endpoints"},
+    {"endpoints", "orders"},
+    {"sources"},
+    {"connections"},
+    {"connections", "orders", "--backend", "10.0.0.11", "--pid", "1", "--cgroup", "a.service"},
+    {"history"},
+    {"history", "orders", "--since", "2d"},
+    {"explain", "orders"},
+    {"bpf", "dump"},
+    {"bpf", "dump", "owners"},
+    {"bpf", "diff"},
+    {"bpf", "stats"},
+    {"config", "show"},
+    {"version"},
+    {"log-level"},
+    {"log-level", "debug"},
+    {"pause", "--for", "10m"},
+    {"pause", "orders"},
+    {"resume"},
+    {"reload"},
+    {"detach", "--yes"}};
 
 TEST_F(Meshctl, every_command_prints_every_form) {
   for (const Arguments& command : kCommands) {
