@@ -162,6 +162,8 @@ base::Result<void> Agent::make_admin() {
   std::filesystem::create_directories(settings.run_dir, ignored);
   admin_ = std::make_unique<AgentAdmin>(*this);
   jobs_ = std::make_unique<Jobs>(*loop_.loop);
+  service_metrics_ = std::make_unique<ServiceMetricsReader>(*datapath_, settings.metrics_per_backend);
+  MESH_CHECK(service_metrics_->begin());
   scrape_ = std::make_unique<Scrape>(
       *loop_.loop, [this] { return gather_metrics(); },
       [this](observe::MetricsInput& input) { return complete_metrics(input); });
@@ -449,24 +451,7 @@ base::Result<void> Agent::complete_metrics(observe::MetricsInput& input) {
   const auto reasons = MESH_TRY(datapath::read_reasons(datapath_->maps()));
   input.reasons.assign(reasons.begin(), reasons.end());
   input.process = observe::read_process_usage();
-  if (!reconciled->routing) return {};
-  KernelView kernel(*datapath_);
-  kernel.refresh(reconciled->applies);
-  for (const auto& route : reconciled->routing->services) {
-    const model::Service& service = *route->service;
-    if (service.source == kCanarySource) continue;
-    observe::ServiceMetrics& metrics = input.services.emplace_back();
-    metrics.name = service.name;
-    metrics.port = service.frontend.address.port;
-    metrics.protocol = service.frontend.protocol;
-    metrics.counters = kernel.counters(kernel.service_id(service.frontend));
-    for (const model::Eligibility eligibility : route->eligibility) {
-      ++metrics.endpoints[static_cast<std::size_t>(eligibility)];
-      ++input.endpoints[static_cast<std::size_t>(eligibility)];
-    }
-    input.services_without_backend += route->routes.empty() ? 1 : 0;
-  }
-  return {};
+  return service_metrics_->read(*reconciled, input);
 }
 
 }  // namespace mesh::app

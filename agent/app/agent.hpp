@@ -23,6 +23,7 @@
 #include "app/lifecycle.hpp"
 #include "app/reconciler.hpp"
 #include "app/scrape.hpp"
+#include "app/service_metrics.hpp"
 #include "app/state_store.hpp"
 #include "app/used_services.hpp"
 #include "app/watcher.hpp"
@@ -99,6 +100,7 @@ class Agent {
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<CertificateKeeper> certificate_;  ///< Of the metrics listener; null: no TLS.
   std::unique_ptr<AgentAdmin> admin_;
+  std::unique_ptr<ServiceMetricsReader> service_metrics_;  ///< The scrape's own.
   std::unique_ptr<Scrape> scrape_;
   std::unique_ptr<Jobs> jobs_;
   std::unique_ptr<AdminServer> server_;

@@ -47,6 +47,7 @@ struct AgentSettings {
   std::string metrics_token_file;                 ///< This or the next is needed when metrics_listen is not loopback.
   CertificateFiles metrics_tls;
   std::uint32_t metrics_max_series = 20000;
+  bool metrics_per_backend = false;
   std::string loop = "auto";        ///< auto, io_uring, epoll
   std::string log_level = "info";   ///< debug, info, warn, error
   std::string log_format = "auto";  ///< auto (text on a terminal, else json), text, json

@@ -31,6 +31,7 @@ std::vector<std::string> keys_that_need_restart(const AgentSettings& running, co
   look("agent.metrics.token_file", &AgentSettings::metrics_token_file);
   look("agent.metrics.tls", &AgentSettings::metrics_tls);
   look("agent.metrics.max_series", &AgentSettings::metrics_max_series);
+  look("agent.metrics.per_backend", &AgentSettings::metrics_per_backend);
   look("agent.loop", &AgentSettings::loop);
   look("agent.log.format", &AgentSettings::log_format);
   look("agent.limits", &AgentSettings::limits);

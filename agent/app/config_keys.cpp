@@ -169,6 +169,8 @@ constexpr Key kMetricsKeys[] = {
                                            kTlsTable),
     key<&AgentSettings::metrics_max_series>(
         "max_series", "Series in one answer; what is beyond is dropped and counted.", {100, 10'000'000}),
+    key<&AgentSettings::metrics_per_backend>(
+        "per_backend", "Also series per backend, with its address as a label; ten for each that is in use."),
 };
 const Table kMetricsTable{.name = "metrics", .keys = kMetricsKeys, .defaults = &kFreshAgent};
 

@@ -2,72 +2,26 @@
 #include "observe/metrics.hpp"
 
 #include <prometheus/collectable.h>
-#include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
-#include <limits>
-#include <map>
 #include <sstream>
-#include <tuple>
 
 #include "mesh_reasons.h"
+#include "observe/metric_family.hpp"
+#include "observe/metrics_services.hpp"
 
 namespace mesh::observe {
 namespace {
 
-using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-using Labels = std::vector<ClientMetric::Label>;
 
 constexpr std::array<std::string_view, MESH_REASON_COUNT> kReasonNames = {
 #define MESH_REASON_LABEL(name, label, text) label,
     MESH_REASONS(MESH_REASON_LABEL)
 #undef MESH_REASON_LABEL
 };
-
-double number(std::uint64_t value) { return static_cast<double>(value); }
-
-class Family {
- public:
-  Family(std::string name, std::string help, MetricType type) {
-    family_.name = std::move(name);
-    family_.help = std::move(help);
-    family_.type = type;
-  }
-  void add(Labels labels, double value) {
-    ClientMetric& metric = family_.metric.emplace_back();
-    metric.label = std::move(labels);
-    (family_.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
-  }
-  void add_histogram(Labels labels, const std::vector<double>& bounds_s, const std::vector<std::uint64_t>& counts,
-                     double sum_s) {
-    ClientMetric& metric = family_.metric.emplace_back();
-    metric.label = std::move(labels);
-    std::uint64_t total = 0;
-    for (std::size_t i = 0; i < counts.size(); ++i) {
-      total += counts[i];
-      const double bound = i < bounds_s.size() ? bounds_s[i] : std::numeric_limits<double>::infinity();
-      metric.histogram.bucket.push_back({total, bound});
-    }
-    metric.histogram.sample_count = total;
-    metric.histogram.sample_sum = sum_s;
-  }
-  [[nodiscard]] MetricFamily take() && { return std::move(family_); }
-
- private:
-  MetricFamily family_;
-};
-
-/// Lines that a family takes on the page.
-std::uint64_t series_of(const MetricFamily& family) {
-  std::uint64_t series = 0;
-  for (const ClientMetric& metric : family.metric) {
-    series += family.type == MetricType::Histogram ? metric.histogram.bucket.size() + 2 : 1;
-  }
-  return series;
-}
 
 /// One scrape. `Collectable` is what prometheus-cpp calls something that is asked for its families each time.
 class Page final : public prometheus::Collectable {
@@ -325,64 +279,12 @@ void Page::collect_process() const {
 }
 
 void Page::collect_services() const {
-  constexpr std::uint64_t kSeriesPerService = 6 + kEligibilities;
-  using Key = std::tuple<std::string_view, std::uint16_t, model::Protocol>;
-  std::map<Key, ServiceMetrics> merged;
-  for (const ServiceMetrics& service : input_.services) {
-    ServiceMetrics& sum = merged[{service.name, service.port, service.protocol}];
-    sum.counters.connects += service.counters.connects;
-    sum.counters.datagrams += service.counters.datagrams;
-    sum.counters.refused += service.counters.refused;
-    sum.counters.refused_no_backend += service.counters.refused_no_backend;
-    sum.counters.passed += service.counters.passed;
-    sum.counters.affinity_hits += service.counters.affinity_hits;
-    for (std::size_t i = 0; i < kEligibilities; ++i) sum.endpoints[i] += service.endpoints[i];
+  const ServicePart part = service_part(input_, input_.max_series > series_ ? input_.max_series - series_ : 0);
+  for (const MetricFamily& family : part.families) {
+    series_ += series_of(family);
+    families_.push_back(family);
   }
-  std::vector<std::pair<Key, const ServiceMetrics*>> order;
-  for (const auto& [key, service] : merged) order.emplace_back(key, &service);
-  const auto busy = [](const ServiceMetrics& service) {
-    return service.counters.connects + service.counters.datagrams + service.counters.refused;
-  };
-  std::sort(order.begin(), order.end(), [&](const auto& a, const auto& b) {
-    return std::pair(busy(*b.second), a.first) < std::pair(busy(*a.second), b.first);
-  });
-  const std::uint64_t room = input_.max_series > series_ ? (input_.max_series - series_) / kSeriesPerService : 0;
-  if (order.size() > room) {
-    dropped_ += (order.size() - room) * kSeriesPerService;
-    order.resize(room);
-  }
-
-  Family connects("mesh_service_connects_total", "TCP and UDP connect() sent to a backend.", MetricType::Counter);
-  Family datagrams("mesh_service_datagrams_total", "Unconnected UDP sends sent to a backend.", MetricType::Counter);
-  Family refused("mesh_service_refused_total", "Connects and sends refused, by reason.", MetricType::Counter);
-  Family passed("mesh_service_passed_total", "Connects let through because the service is paused.",
-                MetricType::Counter);
-  Family affinity("mesh_service_affinity_hits_total", "Connects that session affinity sent to the same backend.",
-                  MetricType::Counter);
-  Family endpoints("mesh_service_endpoints", "Endpoints, by why they get new connections or not.", MetricType::Gauge);
-  for (const auto& [key, service] : order) {
-    const Labels labels = {{"service", std::string(std::get<0>(key))},
-                           {"port", std::to_string(std::get<1>(key))},
-                           {"protocol", std::string(model::to_string(std::get<2>(key)))}};
-    const auto with = [&](const char* name, std::string value) {
-      Labels more = labels;
-      more.push_back({name, std::move(value)});
-      return more;
-    };
-    const auto& counters = service->counters;
-    connects.add(labels, number(counters.connects));
-    datagrams.add(labels, number(counters.datagrams));
-    refused.add(with("reason", "no_backend"), number(counters.refused_no_backend));
-    refused.add(with("reason", "other"),
-                number(counters.refused - std::min(counters.refused, counters.refused_no_backend)));
-    passed.add(labels, number(counters.passed));
-    affinity.add(labels, number(counters.affinity_hits));
-    for (std::size_t i = 0; i < kEligibilities; ++i) {
-      endpoints.add(with("state", std::string(model::to_string(static_cast<model::Eligibility>(i)))),
-                    number(service->endpoints[i]));
-    }
-  }
-  for (Family* family : {&connects, &datagrams, &refused, &passed, &affinity, &endpoints}) keep(std::move(*family));
+  dropped_ += part.dropped;
 }
 
 void Page::collect_series() const {

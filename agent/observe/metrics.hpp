@@ -16,6 +16,7 @@
 #include "health/probe_stats.hpp"
 #include "model/routing.hpp"
 #include "observe/histogram.hpp"
+#include "observe/ledger.hpp"
 #include "observe/process.hpp"
 
 namespace mesh::observe {
@@ -23,13 +24,24 @@ namespace mesh::observe {
 inline constexpr std::size_t kEligibilities = static_cast<std::size_t>(model::Eligibility::kAwaitingCheck) + 1;
 using EligibilityCounts = std::array<std::uint64_t, kEligibilities>;  ///< by model::Eligibility
 
-/// Services with the same name, port and protocol are added up: labels hold no addresses.
+struct BackendMetrics {
+  std::string address;  ///< "10.0.0.1:8080"
+  mesh_backend_live live{};
+  mesh_backend_outcomes outcomes{};
+  double latency_s = 0;  ///< The peak EWMA of `live`, now.
+};
+
+/// Services with the same name, port and protocol are added up: their labels hold no addresses.
 struct ServiceMetrics {
   std::string name;
   std::uint16_t port = 0;
   model::Protocol protocol = model::Protocol::kTcp;
   api::ServiceCounters counters;
   EligibilityCounts endpoints{};
+  bool feedback = false;
+  std::uint64_t active = 0;              ///< Connected sockets that are open.
+  Experience experience;                 ///< Of all services with this name, port and protocol.
+  std::vector<BackendMetrics> backends;  ///< Those in use; empty unless they are wanted.
 };
 
 struct AdminMetrics {

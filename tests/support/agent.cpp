@@ -62,8 +62,9 @@ void Agent::write_config() {
   for (const std::string& name : spec_.cgroups) {
     text += (text.ends_with('[') ? "" : ", ") + lab_.cgroup_path(name);
   }
-  const std::string metrics =
-      spec_.metrics.empty() ? "listen: \"127.0.0.1:" + std::to_string(metrics_port_) + "\"" : spec_.metrics;
+  const std::string metrics = spec_.metrics.empty()
+                                  ? "listen: \"127.0.0.1:" + std::to_string(metrics_port_) + "\", " + spec_.more_metrics
+                                  : spec_.metrics;
   text += "]\n  bpffs: " + bpffs_ + "\n  run_dir: " + (lab_.folder() / (spec_.name + "-run")).string() +
           "\n  state_dir: " + state_folder() + "\n  socket: " + socket_ + "\n  metrics: {" + metrics + "}\n" +
           spec_.agent_yaml + spec_.body;

@@ -27,9 +27,10 @@ std::string agent_unavailable();
 struct AgentSpec {
   std::string name = "meshd";                ///< Keeps the files of several agents of one lab apart.
   std::vector<std::string> cgroups{"apps"};  ///< Cgroups of the lab that it attaches to.
-  std::string agent_yaml;  ///< More keys of `agent:`, each line indented by two spaces and ended by a newline.
-  std::string metrics;     ///< Keys of `agent.metrics`; empty: a port of the host's loopback, as http() asks.
-  std::string body;        ///< The rest of meshd.yaml: defaults, services, files.
+  std::string agent_yaml;    ///< More keys of `agent:`, each line indented by two spaces and ended by a newline.
+  std::string metrics;       ///< Keys of `agent.metrics`; empty: a port of the host's loopback, as http() asks.
+  std::string more_metrics;  ///< More keys beside that port: "per_backend: true".
+  std::string body;          ///< The rest of meshd.yaml: defaults, services, files.
   std::vector<std::string> environment;  ///< "NAME=VALUE"
   std::string program;                   ///< Another meshd than the built one, for upgrades.
 };

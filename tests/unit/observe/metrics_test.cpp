@@ -32,6 +32,21 @@ MetricsInput full_input() {
                      {.connects = 120, .refused = 5, .refused_no_backend = 2},
                      {1, 0, 0, 0, 1, 0}},
                     {"cache", 6379, model::Protocol::kTcp, {.connects = 7}, {1}}};
+  ServiceMetrics& orders = input.services[0];
+  orders.feedback = true;
+  orders.active = 4;
+  orders.experience.established = 100;
+  orders.experience.ended[MESH_CLOSED] = 96;
+  orders.experience.ended[MESH_REFUSED] = 20;
+  orders.experience.bytes_in = 4096;
+  orders.experience.connect_us = 250'000;
+  orders.experience.latency[3] = 10;   // 8 to 15 us
+  orders.experience.latency[11] = 89;  // 2048 to 4095 us
+  orders.experience.latency[MESH_LATENCY_BUCKETS - 1] = 1;
+  orders.backends = {{"10.0.0.1:8080",
+                      {.opened = 120, .closed = 116, .established = 100, .failed = 20, .srtt_us = 250},
+                      {.bytes_in = 4096},
+                      0.002}};
   input.apply_duration.observe(std::chrono::microseconds(120));
   input.process = read_process_usage();
   return input;
@@ -60,12 +75,25 @@ TEST(Metrics, values_and_labels_are_where_dashboards_look_for_them) {
        {"mesh_healthy 1",
         "mesh_build_info{version=\"0.1.0\",revision=\"abc123\",compiler=\"clang 19\",layout=\"1.0\"} 1",
         "mesh_hook_effective{cgroup=\"/system.slice/shop.service\",hook=\"connect4\"} 1",
-        "mesh_map_entries{map=\"slots\"} 1049", "mesh_endpoints{state=\"probe_down\"} 1",
+        "mesh_map_entries{map=\"slots\"} 1049",
+        "mesh_endpoints{state=\"probe_down\"} 1",
         "mesh_probe_results_total{type=\"http\",result=\"timeout\"} 3",
         "mesh_service_connects_total{service=\"orders\",port=\"80\",protocol=\"tcp\"} 120",
         "mesh_service_refused_total{service=\"orders\",port=\"80\",protocol=\"tcp\",reason=\"no_backend\"} 2",
         "mesh_service_refused_total{service=\"orders\",port=\"80\",protocol=\"tcp\",reason=\"other\"} 3",
-        "mesh_apply_duration_seconds_bucket{le=\"0.0001\"} 0", "mesh_apply_duration_seconds_bucket{le=\"0.00025\"} 1",
+        "mesh_service_active_connections{service=\"orders\",port=\"80\",protocol=\"tcp\"} 4",
+        "mesh_service_established_total{service=\"orders\",port=\"80\",protocol=\"tcp\"} 100",
+        "mesh_service_ended_total{service=\"orders\",port=\"80\",protocol=\"tcp\",outcome=\"refused\"} 20",
+        "mesh_service_received_bytes_total{service=\"orders\",port=\"80\",protocol=\"tcp\"} 4096",
+        "mesh_connect_latency_seconds_bucket{service=\"orders\",port=\"80\",protocol=\"tcp\",le=\"6.4e-05\"} 10",
+        "mesh_connect_latency_seconds_bucket{service=\"orders\",port=\"80\",protocol=\"tcp\",le=\"0.002048\"} 10",
+        "mesh_connect_latency_seconds_bucket{service=\"orders\",port=\"80\",protocol=\"tcp\",le=\"0.004096\"} 99",
+        "mesh_connect_latency_seconds_count{service=\"orders\",port=\"80\",protocol=\"tcp\"} 100",
+        "mesh_connect_latency_seconds_sum{service=\"orders\",port=\"80\",protocol=\"tcp\"} 0.25",
+        "mesh_backend_active_connections{service=\"orders\",port=\"80\",protocol=\"tcp\",backend=\"10.0.0.1:8080\"} 4",
+        "mesh_backend_srtt_seconds{service=\"orders\",port=\"80\",protocol=\"tcp\",backend=\"10.0.0.1:8080\"} 0.00025",
+        "mesh_apply_duration_seconds_bucket{le=\"0.0001\"} 0",
+        "mesh_apply_duration_seconds_bucket{le=\"0.00025\"} 1",
         "mesh_source_updates_total{source=\"fi\\\"le\\n\\\\\"} 1"}) {
     EXPECT_TRUE(has_line(text, line)) << line << "\n" << text;
   }
@@ -103,10 +131,42 @@ TEST(Metrics, series_are_bounded_and_what_is_left_out_is_counted) {
   EXPECT_EQ(render_metrics(input).series, page.series + page.series_dropped);
 }
 
+TEST(Metrics, backends_take_what_services_leave_and_are_counted_too) {
+  MetricsInput input = full_input();
+  input.services.resize(1);
+  input.services[0].backends.resize(1000, input.services[0].backends[0]);
+  for (std::size_t i = 0; i < 1000; ++i) input.services[0].backends[i].address = "10.0.0.1:" + std::to_string(i + 1);
+  input.max_series = 1'000'000;
+  const std::uint64_t whole = render_metrics(input).series;
+  input.max_series = whole - 5000;
+  const MetricsPage page = render_metrics(input);
+  EXPECT_EQ(page.series + page.series_dropped, whole);
+  EXPECT_LE(page.series, input.max_series);
+  EXPECT_NE(page.text.find("mesh_connect_latency_seconds_bucket"), std::string::npos) << "the service stays";
+}
+
+TEST(Metrics, a_service_without_feedback_has_no_series_of_it) {
+  MetricsInput input = full_input();
+  input.services[0].feedback = false;
+  const std::string text = page_text(input);
+  EXPECT_EQ(text.find("mesh_service_ended_total{"), std::string::npos);
+  EXPECT_EQ(text.find("mesh_connect_latency_seconds_bucket{"), std::string::npos);
+  EXPECT_NE(text.find("mesh_service_active_connections{"), std::string::npos);
+}
+
 TEST(Metrics, services_that_differ_only_in_address_are_added_up) {
   MetricsInput input;
   input.services = {{"dual", 80, model::Protocol::kTcp, {.connects = 1}, {}},
                     {"dual", 80, model::Protocol::kTcp, {.connects = 2}, {}}};
+  for (ServiceMetrics& service : input.services) {
+    service.backends = {{"10.0.0.1:8080", {.opened = 1}, {}, 0}, {"10.0.0.2:8080", {.opened = 7}, {}, 0}};
+  }
+  EXPECT_TRUE(
+      has_line(page_text(input),
+               "mesh_backend_opened_total{service=\"dual\",port=\"80\",protocol=\"tcp\",backend=\"10.0.0.1:8080\"} 2"));
+  EXPECT_TRUE(has_line(
+      page_text(input),
+      "mesh_backend_opened_total{service=\"dual\",port=\"80\",protocol=\"tcp\",backend=\"10.0.0.2:8080\"} 14"));
   EXPECT_TRUE(
       has_line(page_text(input), "mesh_service_connects_total{service=\"dual\",port=\"80\",protocol=\"tcp\"} 3"));
 }
