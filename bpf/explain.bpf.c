@@ -27,6 +27,14 @@ static __always_inline __u64 mesh_explain_client_key(void *context, __u8 hash_ke
   }
 }
 
+/* Always inline: the verifier takes stores to a context at constant offsets only. */
+static __always_inline void mesh_explain_load(__u32 backend_id, struct mesh_load *out) {
+  struct mesh_load load = {};
+  mesh_look_up_load(backend_id, MESH_NOW_NS(), &load);
+  load.backend_id = backend_id;
+  *out = load;
+}
+
 SEC("syscall")
 int mesh_explain_pick(struct mesh_explain *explain) {
   const struct mesh_control *control_entry = mesh_control_get();
@@ -50,10 +58,8 @@ int mesh_explain_pick(struct mesh_explain *explain) {
   __builtin_memcpy(explain->backend_addr, choice.addr, sizeof(choice.addr));
   explain->backend_port_be = choice.port_be;
   explain->by_affinity = choice.by_affinity;
-  for (int i = 0; i < 2; i++) {
-    explain->compared[i].backend_id = choice.compared[i];
-    mesh_look_up_load(choice.compared[i], MESH_NOW_NS(), &explain->compared[i]);
-  }
+  mesh_explain_load(choice.compared[0], &explain->compared[0]);
+  mesh_explain_load(choice.compared[1], &explain->compared[1]);
   return 0;
 }
 

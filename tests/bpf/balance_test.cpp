@@ -380,12 +380,15 @@ TEST_F(LoadTest, an_unknown_backend_is_tried_and_not_flooded) {
 }
 
 TEST_F(LoadTest, a_backend_that_refuses_does_not_attract_connections) {
-  serve(MESH_LATENCY, 2);
-  set_latency(ids_[1], 20'000);
-  servers_[0].fd.reset();
-  int refused = 0;
-  for (int i = 0; i < 20; ++i) refused += connect_to(open_socket(AF_INET, SOCK_STREAM), kVip) == ECONNREFUSED;
-  EXPECT_EQ(refused, 1) << "the one by which it was found out";
+  for (const std::uint8_t algorithm : {MESH_LEAST_CONNECTIONS, MESH_LATENCY}) {
+    serve(algorithm, 2);
+    set_latency(ids_[1], 20'000);
+    servers_[0].fd.reset();
+    int refused = 0;
+    for (int i = 0; i < 20; ++i) refused += connect_to(open_socket(AF_INET, SOCK_STREAM), kVip) == ECONNREFUSED;
+    EXPECT_LE(refused, 1) << "the one by which it was found out";
+    tables_->remove_frontend(kVip, kTcp);
+  }
 }
 
 TEST_F(LoadTest, explain_says_what_was_compared) {

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "tests/support/agent.hpp"
+#include "tests/support/balance_simulator.hpp"
 #include "tests/support/restart_trial.hpp"
 #include "tests/support/truth_trial.hpp"
 
@@ -66,10 +67,16 @@ int run_verify(int argc, char** argv) {
   restart_command->add_option("--seed", options.seed, "repeats a run's decisions (not the kernel's timing)");
   restart_command->add_option("--program", options.programs, "builds of meshd that take turns; default: this one");
   app.add_subcommand("truth", "known lies, each of which must show within five seconds");
+  CLI::App* simulate_command = app.add_subcommand("simulate", "balancing in simulated time; needs no root");
+  simulate_command->add_option("--seed", options.seed, "the same seed gives the same numbers");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (simulate_command->parsed()) {
+    fmt::print("{}", support::simulation_report(options.seed));
+    return 0;
   }
   if (const std::string why = agent_unavailable(); !why.empty()) {
     fmt::print("SKIPPED: {}\n", why);

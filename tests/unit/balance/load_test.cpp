@@ -82,6 +82,25 @@ TEST(Load, fewer_open_connections_for_its_weight_win_and_the_first_wins_a_tie) {
   EXPECT_FALSE(second_by_connections({.open = 3, .weight = 1}, {.open = 11, .weight = 3}));
 }
 
+TEST(Load, failures_count_as_open_connections_for_a_while) {
+  mesh_backend_live live{};
+  live.failures_in_row = 2;
+  live.last_failure_ns = kNow;
+  mesh_load refusing{};
+  mesh_load_of(&live, 1, kNow - 10 * kMs, &refusing);
+  EXPECT_EQ(refusing.open, 0U);
+  EXPECT_EQ(refusing.failing, 2 * MESH_LOAD_FAILURE);
+  EXPECT_TRUE(second_by_connections(refusing, {.open = 31, .weight = 1}));
+  EXPECT_FALSE(second_by_connections(refusing, {.open = 32, .weight = 1}));
+  mesh_load_of(&live, 1, kNow + 5000 * kMs, &refusing);
+  EXPECT_EQ(refusing.failing, MESH_LOAD_FAILURE);
+  mesh_load_of(&live, 1, kNow + 60'000 * kMs, &refusing);
+  EXPECT_EQ(refusing.failing, 0U);
+  live.failures_in_row = 0xffffffff;
+  mesh_load_of(&live, 1, kNow, &refusing);
+  EXPECT_EQ(refusing.failing, MESH_LOAD_FAILURES_MAX * MESH_LOAD_FAILURE);
+}
+
 TEST(Load, latency_weighs_time_against_open_connections) {
   const mesh_load fast{.open = 9, .latency = units(1000), .weight = 1};
   EXPECT_FALSE(second_by_latency(fast, {.open = 0, .latency = units(11'000), .weight = 1}));
