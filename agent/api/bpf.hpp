@@ -99,7 +99,10 @@ struct BackendRow {
   std::uint32_t weight = 0;
   std::uint32_t generation = 0;
   bool usable = false;
-  std::uint64_t opened = 0;
+  std::uint64_t opened = 0;       ///< connect()s sent there
+  std::uint64_t closed = 0;       ///< of them: sockets that were closed or connected anew
+  std::uint64_t established = 0;  ///< with feedback, as the next
+  std::uint64_t failed = 0;
   static void fields(auto& self, auto& visit) {
     visit("id", self.id);
     visit("address", self.address);
@@ -108,6 +111,9 @@ struct BackendRow {
     visit("generation", self.generation);
     visit("usable", self.usable);
     visit("opened", self.opened);
+    visit("closed", self.closed);
+    visit("established", self.established);
+    visit("failed", self.failed);
   }
 };
 

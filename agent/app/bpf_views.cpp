@@ -105,13 +105,17 @@ class Dumper {
     each_id(store_.sizes().backends, dump_.backends, [&](std::uint32_t id) -> std::optional<api::BackendRow> {
       const mesh_backend backend = store_.backend(id);
       if (backend.service_id == 0) return std::nullopt;
+      const mesh_backend_live live = datapath::read_backend_live(maps_, id);
       return api::BackendRow{id,
                              datapath::address_of(backend).to_string(),
                              backend.service_id,
                              backend.weight,
                              backend.generation,
                              (backend.flags & MESH_BACKEND_USABLE) != 0,
-                             datapath::read_backend_opened(maps_, id)};
+                             live.opened,
+                             live.closed,
+                             live.established,
+                             live.failed};
     });
   }
 

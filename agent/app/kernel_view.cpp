@@ -47,7 +47,7 @@ api::ServiceCounters KernelView::counters(std::uint32_t service_id) const {
 }
 
 std::uint64_t KernelView::picks(std::uint32_t backend_id) const {
-  return datapath::read_backend_opened(datapath_.maps(), backend_id);
+  return datapath::read_backend_live(datapath_.maps(), backend_id).opened;
 }
 
 }  // namespace mesh::app

@@ -76,13 +76,13 @@ ServiceCounts read_service_counts(const MapSet& maps, std::uint32_t service_id) 
   return sum;
 }
 
-std::uint64_t read_backend_opened(const MapSet& maps, std::uint32_t backend_id) {
-  std::vector<std::byte> value(
-      std::max(sizeof(mesh_backend_live), std::size_t{maps.shape(Table::kBackendLive).value_size}));
-  if (::bpf_map_lookup_elem(maps.fd(Table::kBackendLive), &backend_id, value.data()) != 0) return 0;
+mesh_backend_live read_backend_live(const MapSet& maps, std::uint32_t backend_id) {
   mesh_backend_live live{};
-  std::memcpy(&live, value.data(), sizeof(live));
-  return live.opened;
+  std::vector<std::byte> value(std::max(sizeof(live), std::size_t{maps.shape(Table::kBackendLive).value_size}));
+  if (::bpf_map_lookup_elem(maps.fd(Table::kBackendLive), &backend_id, value.data()) == 0) {
+    std::memcpy(&live, value.data(), sizeof(live));
+  }
+  return live;
 }
 
 base::Result<std::vector<MapUse>> read_map_use(const MapSet& maps) {

@@ -30,8 +30,8 @@ struct ServiceCounts {
 };
 /// Summed over the shards; no system call.
 ServiceCounts read_service_counts(const MapSet& maps, std::uint32_t service_id);
-/// How often the backend was chosen; one system call.
-std::uint64_t read_backend_opened(const MapSet& maps, std::uint32_t backend_id);
+/// The backend's books; one system call. Zero where the map has not that many.
+mesh_backend_live read_backend_live(const MapSet& maps, std::uint32_t backend_id);
 
 struct MapUse {
   Table table = Table::kControl;

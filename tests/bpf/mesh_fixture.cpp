@@ -259,7 +259,7 @@ mesh_service_live MeshTest::live(std::uint32_t service_id) const {
 }
 
 std::uint64_t MeshTest::opened(std::uint32_t backend_id) const {
-  return datapath::read_backend_opened(mesh_->maps(), backend_id);
+  return datapath::read_backend_live(mesh_->maps(), backend_id).opened;
 }
 
 std::uint64_t MeshTest::owners() const { return datapath::count_owners(mesh_->maps()).value(); }

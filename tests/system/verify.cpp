@@ -10,6 +10,7 @@
 
 #include "tests/support/agent.hpp"
 #include "tests/support/balance_simulator.hpp"
+#include "tests/support/books_trial.hpp"
 #include "tests/support/restart_trial.hpp"
 #include "tests/support/truth_trial.hpp"
 
@@ -44,6 +45,19 @@ int restart(RestartOptions options) {
   return report.failures() == 0 && report.faults.empty() ? 0 : 1;
 }
 
+int books(BooksOptions options) {
+  fmt::print("seed {}, {} kills of the agent, {} clients\n", options.seed, options.kills, options.clients);
+  options.progress = [&](int done, const std::string& text) {
+    if (done % 10 == 0) fmt::print("{} of {} kills, {}\n", done, options.kills, text);
+    std::fflush(stdout);
+  };
+  const BooksReport report = run_books_trial(options);
+  for (const std::string& fault : report.faults) fmt::print("FAULT {}\n", fault);
+  fmt::print("{} connections, {} in the books of the last backends, {} records left, {} faults (goal: 0 and 0)\n",
+             report.connections, report.opened, report.records, report.faults.size());
+  return report.faults.empty() ? 0 : 1;
+}
+
 int truth() {
   int hidden = 0;
   run_truth_trial([&](const TruthFinding& finding) {
@@ -66,6 +80,12 @@ int run_verify(int argc, char** argv) {
   restart_command->add_option("--kills", options.kills, "how many times")->capture_default_str();
   restart_command->add_option("--seed", options.seed, "repeats a run's decisions (not the kernel's timing)");
   restart_command->add_option("--program", options.programs, "builds of meshd that take turns; default: this one");
+  BooksOptions books_options;
+  CLI::App* books_command = app.add_subcommand(
+      "books", "connections that end in every way while the agent is killed; afterwards opened = closed");
+  books_command->add_option("--kills", books_options.kills, "how many times")->capture_default_str();
+  books_command->add_option("--seed", options.seed, "repeats a run's decisions (not the kernel's timing)");
+  books_command->add_option("--clients", books_options.clients, "processes")->capture_default_str();
   app.add_subcommand("truth", "known lies, each of which must show within five seconds");
   CLI::App* simulate_command = app.add_subcommand("simulate", "balancing in simulated time; needs no root");
   simulate_command->add_option("--seed", options.seed, "the same seed gives the same numbers");
@@ -82,6 +102,8 @@ int run_verify(int argc, char** argv) {
     fmt::print("SKIPPED: {}\n", why);
     return kSkipped;
   }
+  books_options.seed = options.seed;
+  if (books_command->parsed()) return books(std::move(books_options));
   return restart_command->parsed() ? restart(std::move(options)) : truth();
 }
 
