@@ -188,9 +188,8 @@ BooksReport run_books_trial(const BooksOptions& options) {
   const auto shared = make_shared_memory<Shared>();
   std::vector<Process> storm;
   for (int i = 0; i < options.clients; ++i) {
-    storm.push_back(Process::start(lab.on(node, "apps"), [&shared, seed = random.next()] {
-      return StormClient(*shared, seed).run();
-    }));
+    storm.push_back(Process::start(lab.on(node, "apps"),
+                                   [&shared, seed = random.next()] { return StormClient(*shared, seed).run(); }));
   }
   for (int kill = 1; kill <= options.kills; ++kill) {
     agent.reconfigure(body(web1, web2, random));

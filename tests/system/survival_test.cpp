@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "tests/support/agent_test.hpp"
+#include "tests/support/books_trial.hpp"
 #include "tests/support/links.hpp"
 #include "tests/support/restart_trial.hpp"
 
@@ -62,6 +63,15 @@ TEST_F(SurvivalTest, kill_9_at_random_points_fails_no_connect_and_changes_no_id)
   std::printf("seed %llu: %d kills while applying, %d while starting, %d program changes, %llu connects\n",
               static_cast<unsigned long long>(kSeed), report.kills_applying, report.kills_starting,
               report.program_changes, static_cast<unsigned long long>(report.attempts()));
+}
+
+TEST_F(SurvivalTest, after_a_storm_under_kills_the_books_balance) {
+  const BooksReport report = run_books_trial({.kills = 10, .seed = kSeed});
+  std::printf("seed %llu: %llu connections\n", static_cast<unsigned long long>(kSeed),
+              static_cast<unsigned long long>(report.connections));
+  EXPECT_GT(report.opened, 0U);
+  EXPECT_EQ(report.records, 0U);
+  for (const std::string& fault : report.faults) ADD_FAILURE() << fault;
 }
 
 TEST_F(SurvivalTest, a_dead_agent_leaves_status_dump_and_detach) {
