@@ -74,6 +74,11 @@ std::string health_text(const EndpointView& endpoint, base::WallTime now) {
   } else {
     text = endpoint.checked_ago_s ? "unknown" : "not probed";
   }
+  if (endpoint.ejection == "ejected") {
+    text = fmt::format("until {}: {}; {}", format_time(endpoint.ejected_until, now), endpoint.standing, text);
+  } else if (endpoint.ejection == "probation") {
+    text = fmt::format("on probation at {} %: {}; {}", endpoint.weight_percent, endpoint.standing, text);
+  }
   if (endpoint.eligibility == "draining") text = "draining, " + text;
   if (endpoint.eligibility == "weight_zero") text = "weight 0, " + text;
   if (endpoint.eligibility == "panic") text = "used in panic, " + text;

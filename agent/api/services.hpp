@@ -73,14 +73,21 @@ struct EndpointView {
   std::string frontend;
   std::string address;  ///< "10.0.0.11:8080"
   std::uint32_t weight = 0;
-  double share = 0;         ///< of new connections, 0 to 1, as the kernel tables have it
-  std::string eligibility;  ///< "eligible", "panic", "draining", "weight_zero", "probe_down", "awaiting_check"
-  std::string verdict;      ///< "up", "down", "unknown"
-  std::string reason;       ///< of the last probe: "refused", "timeout", ...
-  std::string detail;       ///< "http 200"
+  double share = 0;  ///< of new connections, 0 to 1, as the kernel tables have it
+  std::string
+      eligibility;      ///< "eligible", "panic", "draining", "weight_zero", "ejected", "probe_down", "awaiting_check"
+  std::string verdict;  ///< "up", "down", "unknown"
+  std::string reason;   ///< of the last probe: "refused", "timeout", ...
+  std::string detail;   ///< "http 200"
   std::optional<double> checked_ago_s;
-  std::string since;         ///< of the verdict; empty: none yet
-  std::uint32_t streak = 0;  ///< equal results in a row
+  std::string since;                   ///< of the verdict; empty: none yet
+  std::uint32_t streak = 0;            ///< equal results in a row
+  std::string ejection;                ///< "ejected", "probation"; empty: neither
+  std::uint32_t ejections = 0;         ///< in a row
+  std::string ejected_until;           ///< empty: not ejected
+  std::uint32_t weight_percent = 100;  ///< of its weight, on probation or while it starts slowly
+  std::string standing;                ///< why it is ejected, on probation or drained, for people
+  std::string standing_since;
   std::uint32_t backend_id = 0;
   std::uint64_t picks = 0;  ///< times the kernel chose it
   static void fields(auto& self, auto& visit) {
@@ -96,6 +103,12 @@ struct EndpointView {
     visit("checked_ago_s", self.checked_ago_s);
     visit("since", self.since);
     visit("streak", self.streak);
+    visit("ejection", self.ejection);
+    visit("ejections", self.ejections);
+    visit("ejected_until", self.ejected_until);
+    visit("weight_percent", self.weight_percent);
+    visit("standing", self.standing);
+    visit("standing_since", self.standing_since);
     visit("backend_id", self.backend_id);
     visit("picks", self.picks);
   }

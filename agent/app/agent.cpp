@@ -147,6 +147,7 @@ base::Result<void> Agent::make_workers() {
   prober_->restore(health);
   journal_ = std::make_unique<observe::Journal>(observe::Journal::Options{.folder = settings.state_dir + "/journal"});
   chronicle_ = std::make_unique<Chronicle>(*datapath_, *journal_);
+  ejector_ = std::make_unique<Ejector>(*datapath_, *journal_);
   watcher_ = std::make_unique<Watcher>(Watcher::Options{}, *reconciler_, make_watcher_parts());
   housekeeper_ = std::make_unique<Housekeeper>(
       Housekeeper::Options{.own_cgroup = own_cgroup_.folder}, *datapath_, [this] { keep_house(); },
@@ -181,7 +182,8 @@ base::Result<void> Agent::make_admin() {
 
 /// What the watcher does each round, in this order.
 std::vector<Watcher::Part> Agent::make_watcher_parts() {
-  return {{"journal", [this](const Watcher::Round& round) { chronicle_->look(round); }}};
+  return {{"journal", [this](const Watcher::Round& round) { chronicle_->look(round); }},
+          {"ejection", [this](const Watcher::Round& round) { ejector_->look(round); }}};
 }
 
 /// What the tables of an earlier agent say about endpoints: who was taken out is down until a probe says otherwise.
@@ -195,7 +197,8 @@ model::HealthView Agent::health_from_kernel() const {
     bool any_down = false;
     for (const auto& [id, backend] : index.of(service_id)) {
       const bool usable = (backend.flags & MESH_BACKEND_USABLE) != 0;
-      if (backend.weight == 0) continue;  // not usable whatever a probe says
+      if (backend.weight == 0) continue;                          // not usable whatever a probe says
+      if ((backend.flags & MESH_BACKEND_EJECTED) != 0) continue;  // the ejector's
       any_down = any_down || !usable;
       model::EndpointHealth& endpoint = health->endpoints.emplace_back();
       endpoint.address = datapath::address_of(backend);
@@ -212,11 +215,11 @@ model::HealthView Agent::health_from_kernel() const {
 base::Result<void> Agent::run() {
   signals_.watch(*loop_.loop, [this](int signal) { on_signal(signal); });
   MESH_CHECK(prober_->start([this](health::HealthBatch batch) { reconciler_->offer(std::move(batch)); }));
+  watcher_->start();  // before anything is applied: the tables still say whom an earlier agent ejected
   reconciler_->start();
   offer_canary_services();
   files_->start(
       [this](discovery::UpdatePtr update) { reconciler_->offer(std::string(kFileSource), std::move(update)); });
-  watcher_->start();
   housekeeper_->start();
   on_tick(loop_.loop->now());
   base::log::info("meshd started", {{"version", kVersion}, {"cgroups", datapath_->cgroups().size()}});

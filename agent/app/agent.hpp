@@ -18,6 +18,7 @@
 #include "app/certificate_keeper.hpp"
 #include "app/chronicle.hpp"
 #include "app/config_keeper.hpp"
+#include "app/ejector.hpp"
 #include "app/housekeeper.hpp"
 #include "app/jobs.hpp"
 #include "app/lifecycle.hpp"
@@ -96,6 +97,7 @@ class Agent {
   std::unique_ptr<health::Prober> prober_;
   std::unique_ptr<observe::Journal> journal_;
   std::unique_ptr<Chronicle> chronicle_;
+  std::unique_ptr<Ejector> ejector_;
   std::unique_ptr<Watcher> watcher_;
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<CertificateKeeper> certificate_;  ///< Of the metrics listener; null: no TLS.

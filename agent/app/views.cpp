@@ -93,6 +93,14 @@ std::vector<api::EndpointView> endpoint_views(const ServiceFacts& facts, base::W
       view.since = when(health->since);
       view.streak = health->streak;
     }
+    if (const auto* standing = facts.route.standing ? facts.route.standing->find(endpoint.address) : nullptr) {
+      if (standing->ejection != model::Ejection::kNone) view.ejection = model::to_string(standing->ejection);
+      view.ejections = standing->ejections;
+      view.ejected_until = when(standing->until);
+      view.weight_percent = standing->share_percent;
+      view.standing = standing->reason;
+      view.standing_since = when(standing->since);
+    }
     if (const auto* backend = backend_of(facts, endpoint.address)) {
       view.backend_id = backend->id;
       view.picks = facts.picks(backend->id);

@@ -20,6 +20,7 @@ Watcher::Watcher(Options options, Reconciler& reconciler, std::vector<Part> part
 Watcher::~Watcher() { stop(); }
 
 void Watcher::start() {
+  look();
   thread_ = std::thread([this] { run(); });
 }
 
@@ -41,8 +42,8 @@ Watcher::Stats Watcher::take_stats() {
 
 void Watcher::run() {
   std::unique_lock lock(mutex_);
-  base::TimePoint next = base::steady_now();
-  while (!stopping_) {
+  base::TimePoint next = base::steady_now() + options_.interval;
+  while (!wake_.wait_until(lock, next, [this] { return stopping_; })) {
     lock.unlock();
     const base::TimePoint begin = base::steady_now();
     look();
@@ -51,7 +52,6 @@ void Watcher::run() {
     lock.lock();
     ++stats_.rounds;
     stats_.longest = std::max(stats_.longest, end - begin);
-    wake_.wait_until(lock, next, [this] { return stopping_; });
   }
 }
 

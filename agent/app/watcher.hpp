@@ -45,6 +45,7 @@ class Watcher {
   Watcher(Options options, Reconciler& reconciler, std::vector<Part> parts);
   ~Watcher();  ///< Stops within a round.
 
+  /// The first round is the caller's: what the parts know from an earlier agent is offered when this returns.
   void start();
   void stop();
   [[nodiscard]] Stats take_stats();  ///< From any thread.

@@ -16,16 +16,16 @@ Run run_of(const mesh_range& range) {
   return {range.base, range.count * balance::slots_per_entry(static_cast<model::Algorithm>(range.algorithm))};
 }
 
-/// `route_weight`: of the endpoint's route; 0: it has none.
+/// `route_weight`: of the endpoint's route; 0: it has none, because it is ejected or for another reason.
 mesh_backend record_of(const model::Endpoint& endpoint, std::uint32_t service_id, std::uint32_t generation,
-                       std::uint16_t route_weight) {
+                       std::uint16_t route_weight, bool ejected) {
   mesh_backend backend{};
   std::memcpy(backend.addr, endpoint.address.ip.bytes.data(), sizeof(backend.addr));
   backend.port_be = htons(endpoint.address.port);
   backend.weight = route_weight != 0 ? route_weight : endpoint.weight;
   backend.service_id = service_id;
   backend.generation = generation;
-  backend.flags = route_weight != 0 ? MESH_BACKEND_USABLE : 0;
+  backend.flags = route_weight != 0 ? MESH_BACKEND_USABLE : ejected ? MESH_BACKEND_EJECTED : 0;
   return backend;
 }
 
@@ -132,7 +132,10 @@ base::Result<Plan> Compiler::compile(const model::RoutingTablePtr& next) {
 Compiler::Placed Compiler::place(std::uint32_t id, bool is_new, const model::ServiceRoute* old,
                                  const model::ServiceRoute& next, Draft& draft) {
   // Only what is shown to people changed, such as the age of a probe.
-  if (old != nullptr && old->service == next.service && old->routes == next.routes) return {};
+  if (old != nullptr && old->service == next.service && old->routes == next.routes &&
+      old->eligibility == next.eligibility) {
+    return {};
+  }
   const std::size_t ops = draft.plan.size();
   late_.clear();
   MESH_CHECK(place_backends(id, next, draft));
@@ -148,6 +151,10 @@ Compiler::Placed Compiler::place_backends(std::uint32_t id, const model::Service
   const std::vector<model::Endpoint>& endpoints = next.service->endpoints;
   route_weights_.assign(endpoints.size(), 0);
   for (const model::Route& route : next.routes) route_weights_[route.endpoint] = route.weight;
+  const auto record = [&](std::size_t i, std::uint32_t generation) {
+    const bool ejected = i < next.eligibility.size() && next.eligibility[i] == model::Eligibility::kEjected;
+    return record_of(endpoints[i], id, generation, route_weights_[i], ejected);
+  };
   endpoint_ids_.clear();
 
   const std::size_t begin = draft.list_ids.size();
@@ -156,8 +163,8 @@ Compiler::Placed Compiler::place_backends(std::uint32_t id, const model::Service
     draft.list_ids.push_back(backend_id);
     if (gone_in_[backend_id] != 0) return;
     draft.given_up.backends.push_back(backend_id);
-    if ((backend.flags & MESH_BACKEND_USABLE) == 0) return;
-    backend.flags &= ~MESH_BACKEND_USABLE;
+    if (backend.flags == 0) return;
+    backend.flags = 0;
     late_.emplace_back(backend_id, backend);
   };
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
@@ -171,7 +178,7 @@ Compiler::Placed Compiler::place_backends(std::uint32_t id, const model::Service
       give_up(old, have);
     }
     if (old != 0 && have_address == address) {
-      const mesh_backend backend = record_of(endpoints[i], id, have.generation, route_weights_[i]);
+      const mesh_backend backend = record(i, have.generation);
       if (!same(have, backend)) {
         const bool stops = (have.flags & MESH_BACKEND_USABLE) != 0 && route_weights_[i] == 0;
         if (stops) {
@@ -190,7 +197,7 @@ Compiler::Placed Compiler::place_backends(std::uint32_t id, const model::Service
     if (!fresh) return std::unexpected(Limit::kBackends);
     draft.taken_backends.push_back(*fresh);
     const std::uint32_t generation = store_->backend(*fresh).generation + 1;
-    draft.plan.write_backend(*fresh, record_of(endpoints[i], id, generation, route_weights_[i]));
+    draft.plan.write_backend(*fresh, record(i, generation));
     draft.list_ids.push_back(*fresh);
     endpoint_ids_.push_back(*fresh);
   }

@@ -121,7 +121,8 @@ struct mesh_slot {
   __u32 tag; /* service_id, or the threshold in the second slot of an entry of an alias table */
 };
 
-#define MESH_BACKEND_USABLE 1u /* may get new connections: affinity and UDP peers look at it, tables need not */
+#define MESH_BACKEND_USABLE 1u  /* may get new connections: affinity and UDP peers look at it, tables need not */
+#define MESH_BACKEND_EJECTED 2u /* not usable, by its connections' experience: the next agent has to know it */
 
 struct mesh_backend {
   __u8 addr[16];
