@@ -183,7 +183,12 @@ base::Result<void> Agent::make_admin() {
 /// What the watcher does each round, in this order.
 std::vector<Watcher::Part> Agent::make_watcher_parts() {
   return {{"journal", [this](const Watcher::Round& round) { chronicle_->look(round); }},
-          {"ejection", [this](const Watcher::Round& round) { ejector_->look(round); }}};
+          {"ejection", [this](const Watcher::Round& round) { ejector_->look(round); }},
+          {"slow start", [this](const Watcher::Round& round) {
+             for (const auto& [frontend, endpoint, percent] : slow_start_.look(round.now, round.reconciled->routing)) {
+               round.board.set_start(frontend, endpoint, percent);
+             }
+           }}};
 }
 
 /// What the tables of an earlier agent say about endpoints: who was taken out is down until a probe says otherwise.

@@ -34,6 +34,7 @@
 #include "datapath/writer.hpp"
 #include "discovery/file.hpp"
 #include "health/prober.hpp"
+#include "health/slow_start.hpp"
 #include "io/loop.hpp"
 #include "observe/journal.hpp"
 
@@ -98,6 +99,7 @@ class Agent {
   std::unique_ptr<observe::Journal> journal_;
   std::unique_ptr<Chronicle> chronicle_;
   std::unique_ptr<Ejector> ejector_;
+  health::SlowStart slow_start_;  ///< Of the watcher's thread.
   std::unique_ptr<Watcher> watcher_;
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<CertificateKeeper> certificate_;  ///< Of the metrics listener; null: no TLS.

@@ -85,6 +85,10 @@ constexpr Key kPolicyKeys[] = {
     key<&ServicePolicy::panic_threshold>(
         "panic_threshold",
         "If fewer than this percentage of endpoints are up, those that are down are used too; 0 is never.", {0, 100}),
+    key<&ServicePolicy::slow_start>(
+        "slow_start",
+        "Time in which an endpoint that is new or back comes from a tenth to all of its weight; 0 is at once.",
+        between(0s, 1h)),
     key<&ServicePolicy::feedback>("feedback",
                                   "Watch what connections experience: latency, failures, bytes, who made them."),
     with_decode(
@@ -217,7 +221,8 @@ bool ServicePolicy::operator==(const ServicePolicy& other) const {
   const bool same_probe = probe == other.probe || (probe && other.probe && *probe == *other.probe);
   return same_probe && balance == other.balance && hash_key == other.hash_key &&
          affinity_timeout == other.affinity_timeout && panic_threshold == other.panic_threshold &&
-         maglev_size == other.maglev_size && feedback == other.feedback && ejection == other.ejection;
+         maglev_size == other.maglev_size && slow_start == other.slow_start && feedback == other.feedback &&
+         ejection == other.ejection;
 }
 
 std::pair<std::uint32_t, std::uint32_t> nearest_primes(std::uint32_t number) {
@@ -367,6 +372,7 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
     service.maglev_size = spec.policy.maglev_size;
     service.affinity_timeout = spec.policy.affinity_timeout;
     service.panic_threshold_percent = spec.policy.panic_threshold;
+    service.slow_start = spec.policy.slow_start;
     service.feedback = spec.policy.feedback;
     service.ejection = spec.policy.ejection;
     service.probe = spec.policy.probe;
@@ -383,8 +389,9 @@ Value encode_service(const model::Service& service, Secrets secrets, Encode what
   spec.name = service.name;
   spec.address = service.frontend.address;
   spec.protocols = {service.frontend.protocol};
-  spec.policy = {service.algorithm,   service.hash_key, service.affinity_timeout, service.panic_threshold_percent,
-                 service.maglev_size, service.feedback, service.ejection,         service.probe};
+  spec.policy = {service.algorithm,   service.hash_key,   service.affinity_timeout, service.panic_threshold_percent,
+                 service.maglev_size, service.slow_start, service.feedback,         service.ejection,
+                 service.probe};
   spec.endpoints = service.endpoints;
   Value map = encode(kServiceTable, &spec, secrets, what);
   std::erase_if(map.items, [](const Value& item) { return item.key == "file"; });

@@ -21,6 +21,7 @@ struct ServicePolicy {
   std::chrono::seconds affinity_timeout{0};
   unsigned panic_threshold = 50;  ///< Percent.
   std::uint32_t maglev_size = 4093;
+  std::chrono::seconds slow_start{0};
   bool feedback = true;
   model::EjectionPolicy ejection;
   std::shared_ptr<const model::ProbePolicy> probe;

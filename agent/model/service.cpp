@@ -48,8 +48,8 @@ bool Service::same_as(const Service& other) const {
   const bool same_probe = probe == other.probe || (probe && other.probe && *probe == *other.probe);
   return same_probe && name == other.name && frontend == other.frontend && algorithm == other.algorithm &&
          hash_key == other.hash_key && maglev_size == other.maglev_size && affinity_timeout == other.affinity_timeout &&
-         panic_threshold_percent == other.panic_threshold_percent && feedback == other.feedback &&
-         ejection == other.ejection && endpoints == other.endpoints;
+         panic_threshold_percent == other.panic_threshold_percent && slow_start == other.slow_start &&
+         feedback == other.feedback && ejection == other.ejection && endpoints == other.endpoints;
 }
 
 std::string_view to_string(Protocol value) { return name_of(kProtocols, value); }

@@ -111,6 +111,7 @@ struct Service {
   std::uint32_t maglev_size = 4093;          ///< A prime.
   std::chrono::seconds affinity_timeout{0};  ///< 0: no session affinity.
   unsigned panic_threshold_percent = 50;     ///< 0: never panic.
+  std::chrono::seconds slow_start{0};        ///< Time in which a new endpoint comes to its weight; 0: at once.
   bool feedback = true;                      ///< Watch what its connections experience.
   EjectionPolicy ejection;
   std::shared_ptr<const ProbePolicy> probe;  ///< Null: not probed.
