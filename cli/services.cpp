@@ -81,6 +81,7 @@ std::string health_text(const EndpointView& endpoint, base::WallTime now) {
   }
   if (endpoint.eligibility == "draining") text = "draining, " + text;
   if (endpoint.eligibility == "weight_zero") text = "weight 0, " + text;
+  if (endpoint.eligibility == "far") text = "far, " + text;
   if (endpoint.eligibility == "panic") text = "used in panic, " + text;
   if (endpoint.eligibility == "awaiting_check") text = "awaiting its first check";
   return printable(text);
@@ -88,7 +89,8 @@ std::string health_text(const EndpointView& endpoint, base::WallTime now) {
 
 std::string endpoints_text(const api::EndpointList& list, const ViewOptions& options) {
   std::vector<std::string> headers = {"SERVICE", "ENDPOINT", "WEIGHT", "SHARE", "STATE", "HEALTH", "PICKS"};
-  if (options.wide) headers.insert(headers.end(), {"FRONTEND", "BACKEND", "VERDICT", "REASON", "STREAK", "CHECKED"});
+  if (options.wide)
+    headers.insert(headers.end(), {"FRONTEND", "BACKEND", "ZONE", "NODE", "VERDICT", "REASON", "STREAK", "CHECKED"});
   Table table(std::move(headers));
   for (const EndpointView& endpoint : list.items) {
     std::vector<Cell> row = {endpoint.service,
@@ -100,6 +102,7 @@ std::string endpoints_text(const api::EndpointList& list, const ViewOptions& opt
                              std::to_string(endpoint.picks)};
     if (options.wide) {
       row.insert(row.end(), {endpoint.frontend, endpoint.backend_id == 0 ? "-" : std::to_string(endpoint.backend_id),
+                             endpoint.zone.empty() ? "-" : endpoint.zone, endpoint.node.empty() ? "-" : endpoint.node,
                              endpoint.verdict, endpoint.reason, std::to_string(endpoint.streak),
                              format_ago(endpoint.checked_ago_s)});
     }

@@ -73,12 +73,12 @@ struct EndpointView {
   std::string frontend;
   std::string address;  ///< "10.0.0.11:8080"
   std::uint32_t weight = 0;
-  double share = 0;  ///< of new connections, 0 to 1, as the kernel tables have it
-  std::string
-      eligibility;      ///< "eligible", "panic", "draining", "weight_zero", "ejected", "probe_down", "awaiting_check"
-  std::string verdict;  ///< "up", "down", "unknown"
-  std::string reason;   ///< of the last probe: "refused", "timeout", ...
-  std::string detail;   ///< "http 200"
+  double share = 0;         ///< of new connections, 0 to 1, as the kernel tables have it
+  std::string eligibility;  ///< "eligible", "panic", "draining", "weight_zero", "ejected", "probe_down",
+                            ///< "awaiting_check", "far"
+  std::string verdict;      ///< "up", "down", "unknown"
+  std::string reason;       ///< of the last probe: "refused", "timeout", ...
+  std::string detail;       ///< "http 200"
   std::optional<double> checked_ago_s;
   std::string since;                   ///< of the verdict; empty: none yet
   std::uint32_t streak = 0;            ///< equal results in a row
@@ -90,6 +90,8 @@ struct EndpointView {
   std::string standing_since;
   std::uint32_t backend_id = 0;
   std::uint64_t picks = 0;  ///< times the kernel chose it
+  std::string zone;         ///< as configured; empty: unknown
+  std::string node;
   static void fields(auto& self, auto& visit) {
     visit("service", self.service);
     visit("frontend", self.frontend);
@@ -111,6 +113,8 @@ struct EndpointView {
     visit("standing_since", self.standing_since);
     visit("backend_id", self.backend_id);
     visit("picks", self.picks);
+    visit("zone", self.zone);
+    visit("node", self.node);
   }
 };
 

@@ -133,8 +133,9 @@ base::Result<void> Agent::make_workers() {
   const AgentSettings& settings = start_.config.agent;
   const model::HealthView health = health_from_kernel();
   reconciler_ = std::make_unique<Reconciler>(
-      Reconciler::Options{.sources = {std::string(kCanarySource), std::string(kFileSource)}}, *writer_, health,
-      [this](ReconciledPtr reconciled) {
+      Reconciler::Options{.sources = {std::string(kCanarySource), std::string(kFileSource)},
+                          .here = {settings.zone, settings.node}},
+      *writer_, health, [this](ReconciledPtr reconciled) {
         if (!reconciled->error) datapath_->record_applied(reconciled->kernel_generation, reconciled->applied_at);
         prober_->set_services(reconciled->snapshot);
         loop_.loop->post([this, reconciled] { on_reconciled(*reconciled); });

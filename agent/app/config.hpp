@@ -54,6 +54,8 @@ struct AgentSettings {
   std::uint32_t max_probes_per_second = 1000;
   datapath::TableSizes limits;
   CanarySettings canary;
+  std::string zone;  ///< Where this agent runs, for `prefer`; empty: unknown.
+  std::string node;
   bool operator==(const AgentSettings&) const = default;
 };
 

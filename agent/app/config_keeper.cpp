@@ -32,6 +32,8 @@ std::vector<std::string> keys_that_need_restart(const AgentSettings& running, co
   look("agent.metrics.tls", &AgentSettings::metrics_tls);
   look("agent.metrics.max_series", &AgentSettings::metrics_max_series);
   look("agent.metrics.per_backend", &AgentSettings::metrics_per_backend);
+  look("agent.zone", &AgentSettings::zone);
+  look("agent.node", &AgentSettings::node);
   look("agent.loop", &AgentSettings::loop);
   look("agent.log.format", &AgentSettings::log_format);
   look("agent.limits", &AgentSettings::limits);

@@ -234,6 +234,8 @@ constexpr Key kAgentKeys[] = {
         decode_path<&AgentSettings::socket>),
     key<&AgentSettings::socket_group>("socket_group",
                                       "Group that may read over the admin socket; only root may change."),
+    key<&AgentSettings::zone>("zone", "The zone this node is in, for services that prefer it."),
+    key<&AgentSettings::node>("node", "The name of this node, for services that prefer it."),
     with_decode(
         key<&AgentSettings::exempt_cgroup>(
             "exempt_cgroup", "The agent's own leaf cgroup, which is never redirected; \"\" is one below its own."),

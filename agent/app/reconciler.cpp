@@ -27,7 +27,11 @@ void take_changes(View& view, Changes changes) {
 }  // namespace
 
 Reconciler::Reconciler(Options options, datapath::Writer& writer, model::HealthView restored, Published published)
-    : options_(std::move(options)), writer_(writer), published_(std::move(published)), health_(std::move(restored)) {}
+    : options_(std::move(options)),
+      writer_(writer),
+      published_(std::move(published)),
+      health_(std::move(restored)),
+      router_(options_.here) {}
 
 Reconciler::~Reconciler() { stop(); }
 

@@ -58,6 +58,7 @@ class Reconciler {
     base::Duration retry = std::chrono::seconds(1);          ///< After a failed apply.
     base::Duration tidy_interval = std::chrono::seconds(5);  ///< Between looks at the quarantine.
     base::Duration audit_interval = std::chrono::seconds(60);
+    model::Place here;  ///< Of this agent.
   };
   /// Called on the worker's thread after each round that changed something.
   using Published = std::function<void(ReconciledPtr)>;

@@ -82,6 +82,8 @@ std::vector<api::EndpointView> endpoint_views(const ServiceFacts& facts, base::W
     view.frontend = service.frontend.to_string();
     view.address = endpoint.address.to_string();
     view.weight = endpoint.weight;
+    view.zone = endpoint.zone;
+    view.node = endpoint.node;
     view.eligibility = model::to_string(facts.route.eligibility[index]);
     view.verdict = model::to_string(model::Verdict::kUnknown);
     view.reason = model::to_string(model::ProbeReason::kNone);

@@ -2,7 +2,11 @@
 #include "balance/route.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <utility>
+
+#include "balance/locality.hpp"
 
 namespace mesh::balance {
 namespace {
@@ -85,10 +89,44 @@ std::uint32_t scale_of(const std::vector<Candidate>& candidates, const std::vect
   return any_share ? std::min(kWholePercent, kWeightMax / largest) : 1;
 }
 
+/// Scales the weights of the routes so that each tier gets its share; routes of tiers that get none go.
+void prefer_near(model::ServiceRoute& route, const model::Place& here) {
+  const model::Service& service = *route.service;
+  std::array<Tier, kDistances> tiers{};
+  std::array<std::uint64_t, kDistances> routed{};
+  std::vector<unsigned> distances;
+  distances.reserve(service.endpoints.size());
+  for (std::size_t i = 0; i < service.endpoints.size(); ++i) {
+    const model::Endpoint& endpoint = service.endpoints[i];
+    distances.push_back(distance(service, endpoint, here));
+    const Eligibility one = route.eligibility[i];
+    if (one == Eligibility::kEligible) tiers[distances[i]].usable += endpoint.weight;
+    if (one != Eligibility::kDraining) tiers[distances[i]].could_serve += endpoint.weight;
+  }
+  const std::vector<double> shares = spill_over(tiers, service.prefer_threshold_percent);
+  for (const model::Route& one : route.routes) routed[distances[one.endpoint]] += one.weight;
+  std::erase_if(route.routes, [&](const model::Route& one) {
+    const bool far = shares[distances[one.endpoint]] <= 0;
+    if (far) route.eligibility[one.endpoint] = Eligibility::kFar;
+    return far;
+  });
+  if (std::ranges::count_if(shares, [](double share) { return share > 0; }) < 2) return;
+  std::vector<double> weights;
+  for (const model::Route& one : route.routes) {
+    const unsigned tier = distances[one.endpoint];
+    weights.push_back(one.weight * shares[tier] / static_cast<double>(routed[tier]));
+  }
+  const double largest = *std::ranges::max_element(weights);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const double scaled = std::round(weights[i] * kWeightMax / largest);
+    route.routes[i].weight = static_cast<std::uint16_t>(std::max(1.0, scaled));
+  }
+}
+
 }  // namespace
 
 model::ServiceRoutePtr route_service(const model::ServicePtr& service, const model::ServiceHealthPtr& health,
-                                     const model::ServiceStandingPtr& standing) {
+                                     const model::ServiceStandingPtr& standing, const model::Place& here) {
   auto route = std::make_shared<model::ServiceRoute>();
   route->service = service;
   route->health = health;
@@ -108,6 +146,7 @@ model::ServiceRoutePtr route_service(const model::ServicePtr& service, const mod
     const std::uint32_t scaled = one.weight * scale * share_of(candidates[one.endpoint]) / kWholePercent;
     one.weight = static_cast<std::uint16_t>(std::max(1U, scaled));
   }
+  if (service->prefer != model::Preference::kNone && !route->panic) prefer_near(*route, here);
   return route;
 }
 
@@ -136,7 +175,7 @@ model::RoutingTablePtr Router::route(const model::SnapshotPtr& snapshot, const m
     if (old != old_end && (*old)->service == service && (*old)->health == *known && (*old)->standing == *stands) {
       next->services.push_back(*old);
     } else {
-      next->services.push_back(route_service(service, *known, *stands));
+      next->services.push_back(route_service(service, *known, *stands, here_));
       changed = true;
     }
   }

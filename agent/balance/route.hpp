@@ -12,9 +12,13 @@
 //
 // Weight: an endpoint on probation, or that starts slowly, gets `share_percent` of its weight. So that a share of a
 // small weight is something, all weights of such a service are multiplied alike first, up to 100 times.
+//
+// Nearness (locality.hpp): where a service prefers near endpoints, the weights of each tier are scaled to its share; a
+// tier that gets nothing has no routes. Not in panic.
 #pragma once
 
 #include <cstddef>
+#include <utility>
 
 #include "model/health_view.hpp"
 #include "model/routing.hpp"
@@ -29,16 +33,21 @@ inline constexpr std::size_t kPanicMinimum = 5;
 /// than the service. Never null.
 [[nodiscard]] model::ServiceRoutePtr route_service(const model::ServicePtr& service,
                                                    const model::ServiceHealthPtr& health,
-                                                   const model::ServiceStandingPtr& standing);
+                                                   const model::ServiceStandingPtr& standing,
+                                                   const model::Place& here = {});
 
 /// Routes whole snapshots and keeps the pointer of each route whose service, health and standing did not change.
 class Router {
  public:
+  Router() = default;
+  explicit Router(model::Place here) : here_(std::move(here)) {}
+
   /// The same table as last time if nothing changed, else one with the next generation.
   model::RoutingTablePtr route(const model::SnapshotPtr& snapshot, const model::HealthView& health,
                                const model::StandingView& standing);
 
  private:
+  const model::Place here_;  ///< Where this agent runs.
   model::RoutingTablePtr last_ = std::make_shared<const model::RoutingTable>();
 };
 

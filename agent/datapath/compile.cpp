@@ -151,6 +151,10 @@ Compiler::Placed Compiler::place_backends(std::uint32_t id, const model::Service
   const std::vector<model::Endpoint>& endpoints = next.service->endpoints;
   route_weights_.assign(endpoints.size(), 0);
   for (const model::Route& route : next.routes) route_weights_[route.endpoint] = route.weight;
+  // One that is only far is not in the table, but clients with affinity may stay there.
+  for (std::size_t i = 0; i < next.eligibility.size(); ++i) {
+    if (next.eligibility[i] == model::Eligibility::kFar) route_weights_[i] = endpoints[i].weight;
+  }
   const auto record = [&](std::size_t i, std::uint32_t generation) {
     const bool ejected = i < next.eligibility.size() && next.eligibility[i] == model::Eligibility::kEjected;
     return record_of(endpoints[i], id, generation, route_weights_[i], ejected);

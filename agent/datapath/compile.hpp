@@ -150,7 +150,7 @@ class Compiler {
   // Buffers of place(), kept for their capacity.
   std::vector<std::uint32_t> endpoint_ids_;                   // backend ids, parallel to the endpoints
   std::vector<std::pair<std::uint32_t, mesh_backend>> late_;  // backend writes that follow the state
-  std::vector<std::uint16_t> route_weights_;                  // parallel to the endpoints; 0: gets no connections
+  std::vector<std::uint16_t> route_weights_;                  // parallel to the endpoints; 0: not usable
   std::vector<mesh_slot> slots_buffer_;
   balance::Table table_buffer_;
 };

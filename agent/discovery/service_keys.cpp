@@ -21,6 +21,12 @@ struct EnumNames<model::Algorithm> {
       model::Algorithm::kSourceHash,     model::Algorithm::kLeastConnections, model::Algorithm::kLatency};
 };
 template <>
+struct EnumNames<model::Preference> {
+  static constexpr std::array<std::string_view, 3> names = {"none", "zone", "node"};
+  static constexpr std::array<model::Preference, 3> values = {model::Preference::kNone, model::Preference::kZone,
+                                                              model::Preference::kNode};
+};
+template <>
 struct EnumNames<model::HashKey> {
   static constexpr std::array<std::string_view, 4> names = {"namespace", "cgroup", "uid", "source_address"};
   static constexpr std::array<model::HashKey, 4> values = {model::HashKey::kNamespace, model::HashKey::kCgroup,
@@ -85,6 +91,11 @@ constexpr Key kPolicyKeys[] = {
     key<&ServicePolicy::panic_threshold>(
         "panic_threshold",
         "If fewer than this percentage of endpoints are up, those that are down are used too; 0 is never.", {0, 100}),
+    key<&ServicePolicy::prefer>("prefer", "Endpoints that are used first: none, those of the agent's zone, or node."),
+    key<&ServicePolicy::prefer_threshold>(
+        "prefer_threshold",
+        "With less than this percentage of the preferred endpoints up, connections spill over to the others.",
+        {1, 100}),
     key<&ServicePolicy::slow_start>(
         "slow_start",
         "Time in which an endpoint that is new or back comes from a tenth to all of its weight; 0 is at once.",
@@ -113,6 +124,8 @@ constexpr Key kEndpointKeys[] = {
     required(key<&model::Endpoint::address>("address", "Address and port of the server.")),
     key<&model::Endpoint::weight>("weight", "Share of new connections relative to the others; 0 is none.", {0, 65535}),
     key<&model::Endpoint::draining>("draining", "The server is leaving: no new connections."),
+    key<&model::Endpoint::zone>("zone", "Where it runs, as agent.zone names it."),
+    key<&model::Endpoint::node>("node", "Where it runs, as agent.node names it."),
 };
 
 const model::Endpoint kFreshEndpoint{};
@@ -221,8 +234,8 @@ bool ServicePolicy::operator==(const ServicePolicy& other) const {
   const bool same_probe = probe == other.probe || (probe && other.probe && *probe == *other.probe);
   return same_probe && balance == other.balance && hash_key == other.hash_key &&
          affinity_timeout == other.affinity_timeout && panic_threshold == other.panic_threshold &&
-         maglev_size == other.maglev_size && slow_start == other.slow_start && feedback == other.feedback &&
-         ejection == other.ejection;
+         maglev_size == other.maglev_size && slow_start == other.slow_start && prefer == other.prefer &&
+         prefer_threshold == other.prefer_threshold && feedback == other.feedback && ejection == other.ejection;
 }
 
 std::pair<std::uint32_t, std::uint32_t> nearest_primes(std::uint32_t number) {
@@ -372,6 +385,8 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
     service.maglev_size = spec.policy.maglev_size;
     service.affinity_timeout = spec.policy.affinity_timeout;
     service.panic_threshold_percent = spec.policy.panic_threshold;
+    service.prefer = spec.policy.prefer;
+    service.prefer_threshold_percent = spec.policy.prefer_threshold;
     service.slow_start = spec.policy.slow_start;
     service.feedback = spec.policy.feedback;
     service.ejection = spec.policy.ejection;
@@ -389,8 +404,16 @@ Value encode_service(const model::Service& service, Secrets secrets, Encode what
   spec.name = service.name;
   spec.address = service.frontend.address;
   spec.protocols = {service.frontend.protocol};
-  spec.policy = {service.algorithm,   service.hash_key,   service.affinity_timeout, service.panic_threshold_percent,
-                 service.maglev_size, service.slow_start, service.feedback,         service.ejection,
+  spec.policy = {service.algorithm,
+                 service.hash_key,
+                 service.affinity_timeout,
+                 service.panic_threshold_percent,
+                 service.maglev_size,
+                 service.prefer,
+                 service.prefer_threshold_percent,
+                 service.slow_start,
+                 service.feedback,
+                 service.ejection,
                  service.probe};
   spec.endpoints = service.endpoints;
   Value map = encode(kServiceTable, &spec, secrets, what);

@@ -21,6 +21,8 @@ struct ServicePolicy {
   std::chrono::seconds affinity_timeout{0};
   unsigned panic_threshold = 50;  ///< Percent.
   std::uint32_t maglev_size = 4093;
+  model::Preference prefer = model::Preference::kNone;
+  unsigned prefer_threshold = 80;  ///< Percent.
   std::chrono::seconds slow_start{0};
   bool feedback = true;
   model::EjectionPolicy ejection;

@@ -29,7 +29,9 @@ bool only_refused(const Experience& news) {
 
 bool could_serve(Eligibility one) { return one != Eligibility::kDraining && one != Eligibility::kWeightZero; }
 
-bool is_used(Eligibility one) { return one == Eligibility::kEligible || one == Eligibility::kPanic; }
+bool is_used(Eligibility one) {
+  return one == Eligibility::kEligible || one == Eligibility::kPanic || one == Eligibility::kFar;
+}
 
 }  // namespace
 

@@ -11,7 +11,8 @@ constexpr unsigned kStep = 10;  // percent
 constexpr unsigned kWhole = 100;
 
 bool serves(model::Eligibility one) {
-  return one == model::Eligibility::kEligible || one == model::Eligibility::kPanic;
+  using enum model::Eligibility;
+  return one == kEligible || one == kPanic || one == kFar;
 }
 
 }  // namespace

@@ -19,6 +19,8 @@ std::string_view to_string(Eligibility value) {
       return "probe_down";
     case Eligibility::kAwaitingCheck:
       return "awaiting_check";
+    case Eligibility::kFar:
+      return "far";
   }
   return "unknown";
 }

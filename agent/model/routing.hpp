@@ -22,6 +22,7 @@ enum class Eligibility : std::uint8_t {
   kEjected,  ///< For what connections to it experienced.
   kProbeDown,
   kAwaitingCheck,  ///< require_initial_check, and no success yet.
+  kFar,            ///< It could, but nearer ones are enough.
 };
 std::string_view to_string(Eligibility value);
 

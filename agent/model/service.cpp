@@ -49,6 +49,7 @@ bool Service::same_as(const Service& other) const {
   return same_probe && name == other.name && frontend == other.frontend && algorithm == other.algorithm &&
          hash_key == other.hash_key && maglev_size == other.maglev_size && affinity_timeout == other.affinity_timeout &&
          panic_threshold_percent == other.panic_threshold_percent && slow_start == other.slow_start &&
+         prefer == other.prefer && prefer_threshold_percent == other.prefer_threshold_percent &&
          feedback == other.feedback && ejection == other.ejection && endpoints == other.endpoints;
 }
 

@@ -86,10 +86,25 @@ struct EjectionPolicy {
   bool operator==(const EjectionPolicy&) const = default;
 };
 
+/// Which endpoints are used first.
+enum class Preference : std::uint8_t {
+  kNone,
+  kZone,
+  kNode,  ///< Then those of the zone.
+};
+
+/// Where something runs, in words that agent and endpoints share; empty: unknown.
+struct Place {
+  std::string zone;
+  std::string node;
+};
+
 struct Endpoint {
   base::SocketAddress address;  ///< Port 1 to 65535; same family as the service.
   std::uint16_t weight = 1;     ///< 0: no new connections.
   bool draining = false;        ///< Leaving: no new connections.
+  std::string zone{};           ///< Where it runs; empty: unknown.
+  std::string node{};
   bool operator==(const Endpoint&) const = default;
 };
 
@@ -111,8 +126,10 @@ struct Service {
   std::uint32_t maglev_size = 4093;          ///< A prime.
   std::chrono::seconds affinity_timeout{0};  ///< 0: no session affinity.
   unsigned panic_threshold_percent = 50;     ///< 0: never panic.
-  std::chrono::seconds slow_start{0};        ///< Time in which a new endpoint comes to its weight; 0: at once.
-  bool feedback = true;                      ///< Watch what its connections experience.
+  Preference prefer = Preference::kNone;
+  unsigned prefer_threshold_percent = 80;  ///< Of a tier's weight; with less usable, connections spill over.
+  std::chrono::seconds slow_start{0};      ///< Time in which a new endpoint comes to its weight; 0: at once.
+  bool feedback = true;                    ///< Watch what its connections experience.
   EjectionPolicy ejection;
   std::shared_ptr<const ProbePolicy> probe;  ///< Null: not probed.
   std::vector<Endpoint> endpoints;           ///< Sorted by address, no address twice.
