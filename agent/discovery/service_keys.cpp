@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "discovery/drain_keys.hpp"
 #include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
 
@@ -222,7 +223,11 @@ const ServiceSpec kFreshService{};
 
 }  // namespace
 
-const Table kPolicyTable{.name = "defaults", .keys = kPolicyKeys, .defaults = &kFreshPolicy};
+const Table kPolicyTable{.name = "defaults",
+                         .keys = kPolicyKeys,
+                         .defaults = &kFreshPolicy,
+                         .base = &kDrainTable,
+                         .base_of = [](void* object) -> void* { return &static_cast<ServicePolicy*>(object)->drain; }};
 const Table kEndpointTable{.name = "an endpoint", .keys = kEndpointKeys, .defaults = &kFreshEndpoint};
 const Table kServiceTable{.name = "a service",
                           .keys = kServiceKeys,
@@ -235,7 +240,8 @@ bool ServicePolicy::operator==(const ServicePolicy& other) const {
   return same_probe && balance == other.balance && hash_key == other.hash_key &&
          affinity_timeout == other.affinity_timeout && panic_threshold == other.panic_threshold &&
          maglev_size == other.maglev_size && slow_start == other.slow_start && prefer == other.prefer &&
-         prefer_threshold == other.prefer_threshold && feedback == other.feedback && ejection == other.ejection;
+         prefer_threshold == other.prefer_threshold && feedback == other.feedback && ejection == other.ejection &&
+         drain == other.drain;
 }
 
 std::pair<std::uint32_t, std::uint32_t> nearest_primes(std::uint32_t number) {
@@ -390,6 +396,7 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
     service.slow_start = spec.policy.slow_start;
     service.feedback = spec.policy.feedback;
     service.ejection = spec.policy.ejection;
+    service.drain = spec.policy.drain;
     service.probe = spec.policy.probe;
     if (spec.endpoints) service.endpoints = *spec.endpoints;
     service.source = "file";
@@ -414,6 +421,7 @@ Value encode_service(const model::Service& service, Secrets secrets, Encode what
                  service.slow_start,
                  service.feedback,
                  service.ejection,
+                 service.drain,
                  service.probe};
   spec.endpoints = service.endpoints;
   Value map = encode(kServiceTable, &spec, secrets, what);

@@ -26,6 +26,7 @@ struct ServicePolicy {
   std::chrono::seconds slow_start{0};
   bool feedback = true;
   model::EjectionPolicy ejection;
+  model::DrainPolicy drain;
   std::shared_ptr<const model::ProbePolicy> probe;
   bool operator==(const ServicePolicy&) const;
 };

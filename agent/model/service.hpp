@@ -99,6 +99,19 @@ struct Place {
   std::string node;
 };
 
+/// What happens to the connections of endpoints that are down by their probe.
+enum class OnDown : std::uint8_t { kLeave, kReset };
+
+/// When connections are ended that applications would keep.
+struct DrainPolicy {
+  /// How long connections to an endpoint stay that is drained, draining or gone; nothing: for ever.
+  std::optional<std::chrono::seconds> timeout = std::chrono::seconds(30);
+  OnDown on_down = OnDown::kLeave;
+  std::chrono::seconds reset_after{60};  ///< Of being down.
+  std::chrono::seconds max_age{0};       ///< Of a connection; 0: any.
+  bool operator==(const DrainPolicy&) const = default;
+};
+
 struct Endpoint {
   base::SocketAddress address;  ///< Port 1 to 65535; same family as the service.
   std::uint16_t weight = 1;     ///< 0: no new connections.
@@ -131,6 +144,7 @@ struct Service {
   std::chrono::seconds slow_start{0};      ///< Time in which a new endpoint comes to its weight; 0: at once.
   bool feedback = true;                    ///< Watch what its connections experience.
   EjectionPolicy ejection;
+  DrainPolicy drain;
   std::shared_ptr<const ProbePolicy> probe;  ///< Null: not probed.
   std::vector<Endpoint> endpoints;           ///< Sorted by address, no address twice.
   std::string source;                        ///< "file"; which source said so.

@@ -9,6 +9,7 @@
 #include "app/config_keys.hpp"
 #include "base/duration.hpp"
 #include "base/fd.hpp"
+#include "discovery/drain_keys.hpp"
 #include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
 #include "discovery/service_keys.hpp"
@@ -95,6 +96,7 @@ TEST(ConfigurationPage, describes_every_key_as_the_decoder_knows_it) {
     if (key.type == KeyType::kTable) check("### agent." + std::string(key.name), *key.table);
   }
   check("## defaults", discovery::kPolicyTable);
+  check("### When connections are ended", discovery::kDrainTable);
   check("## services", discovery::kServiceTable);
   check("### endpoints", discovery::kEndpointTable);
   check("### probe", discovery::kProbeTable);
