@@ -78,6 +78,7 @@ void add_explain(CLI::App& app, Context& context);
 void add_bpf(CLI::App& app, Context& context);
 void add_dump(CLI::App& app, Context& context);
 void add_run(CLI::App& app, Context& context);
+void add_drain(CLI::App& app, Context& context);
 void add_pause(CLI::App& app, Context& context);
 void add_config(CLI::App& app, Context& context);
 void add_log_level(CLI::App& app, Context& context);

@@ -12,6 +12,7 @@
 #include "api/bpf.hpp"
 #include "api/connections.hpp"
 #include "api/control.hpp"
+#include "api/drain.hpp"
 #include "api/history.hpp"
 #include "api/services.hpp"
 #include "api/status.hpp"
@@ -39,6 +40,7 @@ class AdminBackend {
   virtual void diff(Reply<api::BpfDiff> reply) = 0;
   virtual api::ConfigView config() = 0;
   virtual std::string config_schema() = 0;  ///< a JSON Schema document
+  virtual api::DrainList drains() = 0;
   virtual api::LogView log_level() = 0;
   /// Prometheus text exposition format 0.0.4.
   virtual void metrics(Reply<std::string> reply) = 0;
@@ -50,6 +52,8 @@ class AdminBackend {
   // Changes. The server has checked that the caller is root and has logged the call.
   virtual base::Result<api::PauseView> pause(const api::PauseRequest& request) = 0;
   virtual base::Result<api::PauseView> resume(const api::PauseRequest& request) = 0;
+  /// The endpoints it is about; `kNotFound` if there are none.
+  virtual base::Result<api::DrainList> drain(const api::DrainRequest& request) = 0;
   virtual base::Result<api::LogView> set_log_level(const api::LogView& request) = 0;
   virtual void reload(Reply<api::ReloadView> reply) = 0;
   /// Takes every hook off and removes the pins; the agent ends afterwards.

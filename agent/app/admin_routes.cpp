@@ -328,6 +328,11 @@ const std::vector<Route>& routes() {
          });
        }},
       {"GET",
+       "/v1/drains",
+       Access::kRead,
+       {},
+       [](const Call& call, Respond respond) { respond(document(call.backend.drains())); }},
+      {"GET",
        "/v1/config",
        Access::kRead,
        {},
@@ -349,6 +354,14 @@ const std::vector<Route>& routes() {
        [](const Call& call, Respond respond) {
          with(api::decode<api::LogView>(call.body), respond,
               [&](const auto& request) { return call.backend.set_log_level(request); });
+       }},
+      {"POST",
+       "/v1/drain",
+       Access::kChange,
+       {},
+       [](const Call& call, Respond respond) {
+         with(api::decode<api::DrainRequest>(call.body.empty() ? "{}" : call.body), respond,
+              [&](const auto& request) { return call.backend.drain(request); });
        }},
       {"POST",
        "/v1/pause",

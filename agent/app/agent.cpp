@@ -66,6 +66,7 @@ Agent::~Agent() {
   if (files_) files_->stop();
   if (prober_) prober_->stop();
   if (watcher_) watcher_->stop();
+  if (drainer_) drainer_->stop();
   if (housekeeper_) housekeeper_->stop();
   if (reconciler_) reconciler_->stop();
 }
@@ -138,6 +139,7 @@ base::Result<void> Agent::make_workers() {
       *writer_, health, [this](ReconciledPtr reconciled) {
         if (!reconciled->error) datapath_->record_applied(reconciled->kernel_generation, reconciled->applied_at);
         prober_->set_services(reconciled->snapshot);
+        drainer_->routes_changed();
         loop_.loop->post([this, reconciled] { on_reconciled(*reconciled); });
       });
   prober_ =
@@ -149,6 +151,8 @@ base::Result<void> Agent::make_workers() {
   journal_ = std::make_unique<observe::Journal>(observe::Journal::Options{.folder = settings.state_dir + "/journal"});
   chronicle_ = std::make_unique<Chronicle>(*datapath_, *journal_);
   ejector_ = std::make_unique<Ejector>(*datapath_, *journal_);
+  drainer_ =
+      std::make_unique<Drainer>(Drainer::Options{.state_dir = settings.state_dir}, *datapath_, *reconciler_, *journal_);
   watcher_ = std::make_unique<Watcher>(Watcher::Options{}, *reconciler_, make_watcher_parts());
   housekeeper_ = std::make_unique<Housekeeper>(
       Housekeeper::Options{.own_cgroup = own_cgroup_.folder}, *datapath_, [this] { keep_house(); },
@@ -185,6 +189,7 @@ base::Result<void> Agent::make_admin() {
 std::vector<Watcher::Part> Agent::make_watcher_parts() {
   return {{"journal", [this](const Watcher::Round& round) { chronicle_->look(round); }},
           {"ejection", [this](const Watcher::Round& round) { ejector_->look(round); }},
+          {"drains", [this](const Watcher::Round& round) { drainer_->put_on_board(round.board); }},
           {"slow start", [this](const Watcher::Round& round) {
              for (const auto& [frontend, endpoint, percent] : slow_start_.look(round.now, round.reconciled->routing)) {
                round.board.set_start(frontend, endpoint, percent);
@@ -221,11 +226,13 @@ model::HealthView Agent::health_from_kernel() const {
 base::Result<void> Agent::run() {
   signals_.watch(*loop_.loop, [this](int signal) { on_signal(signal); });
   MESH_CHECK(prober_->start([this](health::HealthBatch batch) { reconciler_->offer(std::move(batch)); }));
+  reconciler_->offer(drainer_->standing());  // before the first tables: a drained endpoint gets nothing meanwhile
   watcher_->start();  // before anything is applied: the tables still say whom an earlier agent ejected
   reconciler_->start();
   offer_canary_services();
   files_->start(
       [this](discovery::UpdatePtr update) { reconciler_->offer(std::string(kFileSource), std::move(update)); });
+  drainer_->start();
   housekeeper_->start();
   on_tick(loop_.loop->now());
   base::log::info("meshd started", {{"version", kVersion}, {"cgroups", datapath_->cgroups().size()}});
@@ -373,6 +380,7 @@ void Agent::detach(Reply<api::DetachView> reply) {
   files_->stop();
   prober_->stop();
   watcher_->stop();
+  drainer_->stop();
   housekeeper_->stop();
   reconciler_->stop();
   // Not destroyed: its operations are in flight on this loop, which still runs until the answer is sent.
@@ -448,6 +456,8 @@ observe::MetricsInput Agent::gather_metrics() {
   const AdminCounters& admin = server_->counters();
   input.admin = {admin.connections, admin.refused_connections, admin.requests, admin.errors,
                  admin.denied,      admin.malformed,           admin.timeouts, admin.tls};
+  const Drainer::Counts drains = drainer_->counts();
+  input.drains = {drains.reset, drains.failed, drains.unreachable, drains.leaving};
   input.max_series = config.running.metrics_max_series;
   return input;
 }

@@ -2,8 +2,8 @@
 // The agent, whole: everything is constructed here, in river order, and lives until run() returns.
 //
 // Threads: the control loop (this one: admin, metrics, canary, signals, timers), the file source, the prober, the
-// reconciler with its grace thread, the watcher, and the housekeeper. They meet in mailboxes and published immutable
-// values only.
+// reconciler with its grace thread, the watcher, the drainer, and the housekeeper. They meet in mailboxes and published
+// immutable values only.
 #pragma once
 
 #include <memory>
@@ -18,6 +18,7 @@
 #include "app/certificate_keeper.hpp"
 #include "app/chronicle.hpp"
 #include "app/config_keeper.hpp"
+#include "app/drainer.hpp"
 #include "app/ejector.hpp"
 #include "app/housekeeper.hpp"
 #include "app/jobs.hpp"
@@ -100,6 +101,7 @@ class Agent {
   std::unique_ptr<Chronicle> chronicle_;
   std::unique_ptr<Ejector> ejector_;
   health::SlowStart slow_start_;  ///< Of the watcher's thread.
+  std::unique_ptr<Drainer> drainer_;
   std::unique_ptr<Watcher> watcher_;
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<CertificateKeeper> certificate_;  ///< Of the metrics listener; null: no TLS.

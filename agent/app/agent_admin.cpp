@@ -436,6 +436,12 @@ void AgentAdmin::history(const api::HistoryRequest& request, Reply<std::string> 
       std::move(reply));
 }
 
+api::DrainList AgentAdmin::drains() { return agent_.drainer_->list(); }
+
+base::Result<api::DrainList> AgentAdmin::drain(const api::DrainRequest& request) {
+  return agent_.drainer_->order(request);
+}
+
 base::Result<api::PauseView> AgentAdmin::pause(const api::PauseRequest& request) {
   const auto until = base::steady_now() + std::chrono::seconds(request.seconds);
   return set_pause(request.service, static_cast<std::uint64_t>(until.time_since_epoch().count()));

@@ -32,6 +32,8 @@ class AgentAdmin final : public AdminBackend {
   api::ReadyView ready() override;
   void connections(const api::ConnectionRequest& request, Reply<std::string> reply) override;
   void history(const api::HistoryRequest& request, Reply<std::string> reply) override;
+  api::DrainList drains() override;
+  base::Result<api::DrainList> drain(const api::DrainRequest& request) override;
   base::Result<api::PauseView> pause(const api::PauseRequest& request) override;
   base::Result<api::PauseView> resume(const api::PauseRequest& request) override;
   base::Result<api::LogView> set_log_level(const api::LogView& request) override;

@@ -46,6 +46,8 @@ bool is_departure(DrainReason reason) { return reason != DrainReason::kDown && r
 
 }  // namespace
 
+EndpointKey endpoint_of(const mesh_owner& record) { return {frontend_of(record), backend_of(record)}; }
+
 std::string_view to_string(DrainReason reason) {
   switch (reason) {
     case DrainReason::kRemoved:
@@ -120,7 +122,7 @@ void DrainPlanner::leave(Group& group, DrainReason reason, std::optional<std::ch
 }
 
 DrainPlanner::Group DrainPlanner::judge(const mesh_owner& record, const Input& input) {
-  Group group{.key = {frontend_of(record), backend_of(record)}};
+  Group group{.key = endpoint_of(record)};
   const model::DrainPolicy policy = policy_of(group.key.first).drain;
   const auto found = routes_.find(group.key.first);
   const model::ServiceRoute* route = found == routes_.end() ? nullptr : found->second;
@@ -263,7 +265,7 @@ void DrainPlanner::tried(const Due& due, Attempt attempt, base::TimePoint now) {
   tried.seen = looks_;
   if (attempt == Attempt::kReset) {
     tried.next = base::TimePoint::max();
-    const auto leaving = leaving_.find({frontend_of(due.record), backend_of(due.record)});
+    const auto leaving = leaving_.find(endpoint_of(due.record));
     if (leaving != leaving_.end()) ++leaving->second.reset;
     return;
   }

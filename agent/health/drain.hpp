@@ -40,6 +40,8 @@ inline constexpr std::size_t kDrainReasons = 5;
 std::string_view to_string(DrainReason reason);  // "removed"
 
 using EndpointKey = std::pair<model::Frontend, base::SocketAddress>;
+/// What a record says its connection is to.
+[[nodiscard]] EndpointKey endpoint_of(const mesh_owner& record);
 
 /// An operator wants an endpoint to be left.
 struct DrainOrder {
@@ -94,6 +96,9 @@ class DrainPlanner {
   /// What became of a socket that was due. One that could not be reset is due again, ever more seldom.
   enum class Attempt : std::uint8_t { kReset, kFailed };
   void tried(const Due& due, Attempt attempt, base::TimePoint now);
+
+  /// Also of a service that is gone while connections to it are not; else its frontend as text.
+  [[nodiscard]] std::string name_of(const model::Frontend& frontend) const { return policy_of(frontend).name; }
 
   /// The age at which this connection ends.
   static base::Duration age_limit(std::uint64_t cookie, std::chrono::seconds max_age);

@@ -198,6 +198,19 @@ void Page::collect_datapath() const {
     reasons.add({{"reason", std::string(kReasonNames[i])}}, i < input_.reasons.size() ? number(input_.reasons[i]) : 0);
   }
   keep(std::move(reasons));
+
+  Family resets("mesh_connections_reset_total", "Connections that this agent ended, by reason.", MetricType::Counter);
+  for (std::size_t i = 0; i < input_.drains.reset.size(); ++i) {
+    const auto reason = static_cast<health::DrainReason>(i);
+    resets.add({{"reason", std::string(health::to_string(reason))}}, number(input_.drains.reset[i]));
+  }
+  keep(std::move(resets));
+  counter("mesh_connections_reset_failures_total", "Attempts to end a connection that had no effect.",
+          input_.drains.failed);
+  gauge("mesh_connections_unreachable", "Connections to be ended in network namespaces that can't be entered.",
+        number(input_.drains.unreachable));
+  gauge("mesh_endpoints_leaving", "Endpoints that are being left and have connections, or were drained by an operator.",
+        number(input_.drains.leaving));
 }
 
 void Page::collect_discovery() const {

@@ -13,6 +13,7 @@
 
 #include "api/services.hpp"
 #include "api/status.hpp"
+#include "health/drain.hpp"
 #include "health/probe_stats.hpp"
 #include "model/routing.hpp"
 #include "observe/histogram.hpp"
@@ -55,6 +56,13 @@ struct AdminMetrics {
   std::uint64_t tls = 0;
 };
 
+struct DrainMetrics {
+  std::array<std::uint64_t, health::kDrainReasons> reset{};  ///< by health::DrainReason
+  std::uint64_t failed = 0;
+  std::uint64_t unreachable = 0;
+  std::uint64_t leaving = 0;
+};
+
 struct MetricsInput {
   api::VersionView version;
   api::Status status;  ///< hooks, canary, maps, apply, sources, config, loop, conditions
@@ -71,6 +79,7 @@ struct MetricsInput {
   base::Duration control_longest_step{};             ///< since the last scrape
   std::uint64_t log_lines_dropped = 0;
   AdminMetrics admin;
+  DrainMetrics drains;
   ProcessUsage process;
   std::uint64_t max_series = 20000;
   std::uint64_t series_dropped_before = 0;  ///< sum of MetricsPage::series_dropped of all pages before

@@ -32,6 +32,13 @@ def bench_probes(quick):
         yield result("probes", name, figure, unit, idle=idle, **entry)
 
 
+def bench_drain(quick):
+    report, idle = _run("drain_bench", *(["--connections", "2000"] if quick else []))
+    for entry in report["results"]:
+        name, figure, unit = entry.pop("name"), entry.pop("figure"), entry.pop("unit")
+        yield result("drain", name, figure, unit, idle=idle, **entry)
+
+
 def bench_compile(quick):
     report, idle = _run("compile_bench", "--benchmark_format=json",
                         f"--benchmark_min_time={0.05 if quick else 0.5}")

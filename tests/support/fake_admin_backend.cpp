@@ -253,6 +253,14 @@ Result<api::PauseView> FakeAdminBackend::pause(const api::PauseRequest& request)
   return api::PauseView{{{request.service.empty() ? "mesh" : request.service, kUntil}}};
 }
 
+Result<api::DrainList> FakeAdminBackend::drain(const api::DrainRequest& request) {
+  MESH_CHECK(known(request.service));
+  changes.push_back(fmt::format("{} {} {}", request.undo ? "undrain" : "drain", request.service, request.endpoint));
+  api::DrainList list = drains_value;
+  list.items[0].ordered = !request.undo;
+  return list;
+}
+
 Result<api::PauseView> FakeAdminBackend::resume(const api::PauseRequest& request) {
   MESH_CHECK(known(request.service));
   changes.push_back("resume " + request.service);

@@ -24,6 +24,8 @@ class FakeAdminBackend final : public app::AdminBackend {
   void diff(app::Reply<api::BpfDiff> reply) override { reply(diff_value); }
   api::ConfigView config() override;
   std::string config_schema() override { return R"({"$schema":"http://json-schema.org/draft-07/schema#"})"; }
+  api::DrainList drains() override { return drains_value; }
+  base::Result<api::DrainList> drain(const api::DrainRequest& request) override;
   api::LogView log_level() override { return {level}; }
   void metrics(app::Reply<std::string> reply) override { reply(metrics_text); }
   api::ReadyView ready() override { return ready_value; }
@@ -45,6 +47,12 @@ class FakeAdminBackend final : public app::AdminBackend {
   api::HistoryList history_value{{{"2026-11-20T12:04:31.000Z", "probe", "orders 240.64.0.10:80/tcp", "10.0.0.12:8080",
                                    "up -> down: refused x3", 1},
                                   {"2026-11-20T12:04:33.000Z", "plan", "", "", "generation 7 applied in 0.5ms", 3}}};
+  api::DrainList drains_value{.items = {{.service = "orders",
+                                         .frontend = "240.64.0.10:80/tcp",
+                                         .endpoint = "10.0.0.12:8080",
+                                         .reason = "drained",
+                                         .ordered = true,
+                                         .since = "2026-11-20T12:04:31.000Z"}}};
   api::BpfDiff diff_value{.in_sync = true, .generation = 7, .compared = 42};
   api::ReadyView ready_value{true, {{"hooks", true, "10/10 effective"}, {"sources", true, "file synced"}}};
   api::ReloadView reload_value{.ok = true, .services = 2, .endpoints = 3};

@@ -32,17 +32,11 @@ class AdminRoutes : public ::testing::Test {
 };
 
 TEST_F(AdminRoutes, every_read_answers_a_document_of_its_kind) {
-  const std::pair<const char*, const char*> reads[] = {{"/v1/version", "Version"},
-                                                       {"/v1/status", "Status"},
-                                                       {"/v1/sources", "SourceList"},
-                                                       {"/v1/services", "ServiceList"},
-                                                       {"/v1/endpoints", "EndpointList"},
-                                                       {"/v1/explain?target=orders", "Explain"},
-                                                       {"/v1/bpf/dump", "BpfDump"},
-                                                       {"/v1/bpf/diff", "BpfDiff"},
-                                                       {"/v1/bpf/stats", "BpfStats"},
-                                                       {"/v1/config", "Config"},
-                                                       {"/v1/log", "Log"}};
+  const std::pair<const char*, const char*> reads[] = {
+      {"/v1/version", "Version"},      {"/v1/status", "Status"},          {"/v1/sources", "SourceList"},
+      {"/v1/services", "ServiceList"}, {"/v1/endpoints", "EndpointList"}, {"/v1/explain?target=orders", "Explain"},
+      {"/v1/bpf/dump", "BpfDump"},     {"/v1/bpf/diff", "BpfDiff"},       {"/v1/bpf/stats", "BpfStats"},
+      {"/v1/config", "Config"},        {"/v1/drains", "DrainList"},       {"/v1/log", "Log"}};
   for (const auto& [target, kind] : reads) {
     for (const char* method : {"GET", "HEAD"}) {
       const auto response = call(kGroup, method, target);
@@ -56,7 +50,7 @@ TEST_F(AdminRoutes, every_read_answers_a_document_of_its_kind) {
 }
 
 TEST_F(AdminRoutes, only_root_may_change) {
-  for (const char* path : {"/v1/pause", "/v1/resume", "/v1/reload", "/v1/detach", "/v1/log"}) {
+  for (const char* path : {"/v1/pause", "/v1/resume", "/v1/reload", "/v1/detach", "/v1/drain", "/v1/log"}) {
     for (const Caller& caller : {kGroup, kTcp, kNobody}) {
       const auto response = call(caller, "POST", path, R"({"level":"debug"})");
       EXPECT_EQ(response.status, 403) << path;
