@@ -452,6 +452,7 @@ observe::MetricsInput Agent::gather_metrics() {
   input.reloads_failed = config.failures;
   input.canary_failures = canary_failures_;
   input.control_longest_step = std::exchange(scrape_longest_step_, {});
+  input.watcher_longest_round = watcher_->take_longest();
   input.log_lines_dropped = base::log::dropped();
   const AdminCounters& admin = server_->counters();
   input.admin = {admin.connections, admin.refused_connections, admin.requests, admin.errors,
@@ -470,7 +471,7 @@ base::Result<void> Agent::complete_metrics(observe::MetricsInput& input) {
   const auto reasons = MESH_TRY(datapath::read_reasons(datapath_->maps()));
   input.reasons.assign(reasons.begin(), reasons.end());
   input.process = observe::read_process_usage();
-  return service_metrics_->read(*reconciled, input);
+  return service_metrics_->read(*reconciled, ejector_->counts(), input);
 }
 
 }  // namespace mesh::app

@@ -137,22 +137,22 @@ void Ejector::take(const health::EjectionChange& change, health::StandingBoard& 
 
 void Ejector::count(const health::EjectionChange& change) {
   const std::lock_guard lock(mutex_);
-  const auto one_more = [&](std::uint64_t EjectionCounts::* which) { ++(counts_[change.frontend].*which); };
+  const auto one_more = [&](std::uint64_t observe::EjectionMetrics::* which) { ++(counts_[change.frontend].*which); };
   switch (change.cause) {
     case EjectionCause::kConsecutive:
-      return one_more(&EjectionCounts::consecutive);
+      return one_more(&observe::EjectionMetrics::consecutive);
     case EjectionCause::kRate:
-      return one_more(&EjectionCounts::rate);
+      return one_more(&observe::EjectionMetrics::rate);
     case EjectionCause::kRelapse:
-      return one_more(&EjectionCounts::relapse);
+      return one_more(&observe::EjectionMetrics::relapse);
     case EjectionCause::kWithheld:
-      return one_more(&EjectionCounts::withheld);
+      return one_more(&observe::EjectionMetrics::withheld);
     default:
       return;
   }
 }
 
-EjectionCountsByService Ejector::counts() const {
+EjectionsByService Ejector::counts() const {
   const std::lock_guard lock(mutex_);
   return counts_;
 }

@@ -3,7 +3,6 @@
 // What is decided, and when, is health/outlier.hpp.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -14,18 +13,11 @@
 #include "datapath/loader.hpp"
 #include "health/outlier.hpp"
 #include "observe/journal.hpp"
+#include "observe/metrics.hpp"
 
 namespace mesh::app {
 
-/// What is counted of a service, since the agent's start.
-struct EjectionCounts {
-  std::uint64_t consecutive = 0;
-  std::uint64_t rate = 0;
-  std::uint64_t relapse = 0;
-  std::uint64_t withheld = 0;
-  bool operator==(const EjectionCounts&) const = default;
-};
-using EjectionCountsByService = std::unordered_map<model::Frontend, EjectionCounts, model::FrontendHash>;
+using EjectionsByService = std::unordered_map<model::Frontend, observe::EjectionMetrics, model::FrontendHash>;
 
 /// What the news of a backend's books mean for its service's ejection.
 health::Experience experience_of(const datapath::BackendNews& backend, model::Protocol protocol,
@@ -37,7 +29,7 @@ class Ejector {
 
   /// On the watcher's thread.
   void look(const Watcher::Round& round);
-  [[nodiscard]] EjectionCountsByService counts() const;  ///< From any thread; services without ejections are left out.
+  [[nodiscard]] EjectionsByService counts() const;  ///< From any thread; services without ejections are left out.
 
  private:
   void restore(const Watcher::Round& round);
@@ -53,7 +45,7 @@ class Ejector {
   bool restored_ = false;
   bool unreadable_told_ = false;
   mutable std::mutex mutex_;  ///< Guards counts_.
-  EjectionCountsByService counts_;
+  EjectionsByService counts_;
 };
 
 }  // namespace mesh::app

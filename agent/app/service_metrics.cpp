@@ -28,7 +28,8 @@ base::Result<void> ServiceMetricsReader::begin() {
   return look({}, none);
 }
 
-base::Result<void> ServiceMetricsReader::read(const Reconciled& reconciled, observe::MetricsInput& input) {
+base::Result<void> ServiceMetricsReader::read(const Reconciled& reconciled, const EjectionsByService& ejections,
+                                              observe::MetricsInput& input) {
   if (!reconciled.routing) return {};
   KernelView kernel(datapath_);
   kernel.refresh(reconciled.applies);
@@ -41,6 +42,12 @@ base::Result<void> ServiceMetricsReader::read(const Reconciled& reconciled, obse
     metrics.port = service.frontend.address.port;
     metrics.protocol = service.frontend.protocol;
     metrics.feedback = service.feedback;
+    if (const auto found = ejections.find(service.frontend); found != ejections.end())
+      metrics.ejections = found->second;
+    if (route->standing) {
+      input.on_probation += static_cast<std::uint64_t>(std::ranges::count(
+          route->standing->endpoints, model::Ejection::kProbation, &model::EndpointStanding::ejection));
+    }
     const std::uint32_t id = kernel.service_id(service.frontend);
     metrics.counters = kernel.counters(id);
     owned[id] = {{metrics.name, metrics.port, metrics.protocol}, input.services.size() - 1};

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "app/ejector.hpp"
 #include "app/reconciler.hpp"
 #include "datapath/loader.hpp"
 #include "observe/ledger.hpp"
@@ -21,8 +22,9 @@ class ServiceMetricsReader {
 
   /// What stands in the books now happened before this agent: it is not reported.
   base::Result<void> begin();
-  /// Fills services, endpoints and services_without_backend. One thread at a time.
-  base::Result<void> read(const Reconciled& reconciled, observe::MetricsInput& input);
+  /// Fills services, endpoints, on_probation and services_without_backend. One thread at a time.
+  base::Result<void> read(const Reconciled& reconciled, const EjectionsByService& ejections,
+                          observe::MetricsInput& input);
 
  private:
   struct Owned {

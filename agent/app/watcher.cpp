@@ -33,11 +33,9 @@ void Watcher::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-Watcher::Stats Watcher::take_stats() {
+base::Duration Watcher::take_longest() {
   const std::lock_guard lock(mutex_);
-  Stats stats = stats_;
-  stats_.longest = {};
-  return stats;
+  return std::exchange(longest_, {});
 }
 
 void Watcher::run() {
@@ -50,8 +48,7 @@ void Watcher::run() {
     const base::TimePoint end = base::steady_now();
     next = std::max(next + options_.interval, end);  // a round that took too long delays the next, they don't pile up
     lock.lock();
-    ++stats_.rounds;
-    stats_.longest = std::max(stats_.longest, end - begin);
+    longest_ = std::max(longest_, end - begin);
   }
 }
 

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <condition_variable>
-#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -37,10 +36,6 @@ class Watcher {
     base::Duration interval = std::chrono::milliseconds(200);
     base::Duration slow = std::chrono::milliseconds(100);  ///< A part that takes longer is named in the log, once.
   };
-  struct Stats {
-    std::uint64_t rounds = 0;
-    base::Duration longest{};  ///< The longest round since the stats were taken last.
-  };
 
   Watcher(Options options, Reconciler& reconciler, std::vector<Part> parts);
   ~Watcher();  ///< Stops within a round.
@@ -48,7 +43,7 @@ class Watcher {
   /// The first round is the caller's: what the parts know from an earlier agent is offered when this returns.
   void start();
   void stop();
-  [[nodiscard]] Stats take_stats();  ///< From any thread.
+  [[nodiscard]] base::Duration take_longest();  ///< The longest round since the last call; from any thread.
 
  private:
   void run();
@@ -62,7 +57,7 @@ class Watcher {
   std::mutex mutex_;             ///< Guards what follows.
   std::condition_variable wake_;
   bool stopping_ = false;
-  Stats stats_;
+  base::Duration longest_{};
   std::thread thread_;
 };
 

@@ -97,6 +97,7 @@ void Page::collect_agent() const {
   Family steps("mesh_loop_longest_step_seconds", "Longest single step of a loop since the last scrape.",
                MetricType::Gauge);
   steps.add({{"loop", "control"}}, std::chrono::duration<double>(input_.control_longest_step).count());
+  steps.add({{"loop", "watcher"}}, std::chrono::duration<double>(input_.watcher_longest_round).count());
   steps.add({{"loop", "prober"}}, std::chrono::duration<double>(input_.probes.longest_step).count());
   keep(std::move(steps));
   Family loops("mesh_loop_info", "How a loop waits for the kernel; always 1.", MetricType::Gauge);
@@ -228,6 +229,8 @@ void Page::collect_discovery() const {
                   number(input_.endpoints[i]));
   }
   keep(std::move(endpoints));
+  gauge("mesh_endpoints_on_probation", "Endpoints that get a share of their connections after an ejection.",
+        number(input_.on_probation));
 
   Family state("mesh_source_state", "1 for the state a source is in.", MetricType::Gauge);
   Family age("mesh_source_age_seconds", "Time since the answer in force; absent while there is none.",

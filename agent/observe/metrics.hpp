@@ -32,6 +32,15 @@ struct BackendMetrics {
   double latency_s = 0;  ///< The peak EWMA of `live`, now.
 };
 
+/// Endpoints taken out for what their connections experienced, since the agent's start, by why; and left in.
+struct EjectionMetrics {
+  std::uint64_t consecutive = 0;
+  std::uint64_t rate = 0;
+  std::uint64_t relapse = 0;
+  std::uint64_t withheld = 0;
+  bool operator==(const EjectionMetrics&) const = default;
+};
+
 /// Services with the same name, port and protocol are added up: their labels hold no addresses.
 struct ServiceMetrics {
   std::string name;
@@ -40,7 +49,8 @@ struct ServiceMetrics {
   api::ServiceCounters counters;
   EligibilityCounts endpoints{};
   bool feedback = false;
-  std::uint64_t active = 0;              ///< Connected sockets that are open.
+  std::uint64_t active = 0;  ///< Connected sockets that are open.
+  EjectionMetrics ejections;
   Experience experience;                 ///< Of all services with this name, port and protocol.
   std::vector<BackendMetrics> backends;  ///< Those in use; empty unless they are wanted.
 };
@@ -68,6 +78,7 @@ struct MetricsInput {
   api::Status status;  ///< hooks, canary, maps, apply, sources, config, loop, conditions
   health::ProbeStats probes;
   EligibilityCounts endpoints{};
+  std::uint64_t on_probation = 0;  ///< Endpoints that get a share after an ejection; eligible otherwise.
   std::uint64_t services_without_backend = 0;
   std::vector<ServiceMetrics> services;
   std::vector<std::uint64_t> reasons;  ///< by enum mesh_reason; missing ones are 0
@@ -77,6 +88,7 @@ struct MetricsInput {
   Histogram apply_duration = make_work_histogram();  ///< one whole plan
   Histogram change_latency = make_work_histogram();  ///< a source's update to its effect in the kernel
   base::Duration control_longest_step{};             ///< since the last scrape
+  base::Duration watcher_longest_round{};            ///< likewise
   std::uint64_t log_lines_dropped = 0;
   AdminMetrics admin;
   DrainMetrics drains;

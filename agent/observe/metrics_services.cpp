@@ -40,6 +40,9 @@ bool has_tcp_feedback(const Ledger::Service& key, const ServiceMetrics& service)
   return service.feedback && key.protocol == model::Protocol::kTcp;
 }
 
+/// Most services never see one: their series begin with the first.
+bool has_ejections(const ServiceMetrics& service) { return service.ejections != EjectionMetrics{}; }
+
 constexpr std::uint64_t kSeriesOfBackend = 10;
 
 /// Lines of one service, without its backends.
@@ -47,7 +50,8 @@ std::uint64_t series_of_service(const Ledger::Service& key, const ServiceMetrics
   constexpr std::uint64_t kAlways = 7 + kEligibilities;
   constexpr std::uint64_t kFeedback = MESH_OUTCOMES - 1;
   constexpr std::uint64_t kTcpFeedback = 4 + kLatencyBounds + 3;
-  return kAlways + (service.feedback ? kFeedback : 0) + (has_tcp_feedback(key, service) ? kTcpFeedback : 0);
+  const std::uint64_t ejections = has_ejections(service) ? 4 : 0;
+  return kAlways + ejections + (service.feedback ? kFeedback : 0) + (has_tcp_feedback(key, service) ? kTcpFeedback : 0);
 }
 
 /// One label set per backend, also where services that are shown as one have it both.
@@ -90,6 +94,10 @@ Merged merge(const std::vector<ServiceMetrics>& services) {
     sum.counters.affinity_hits += service.counters.affinity_hits;
     for (std::size_t i = 0; i < kEligibilities; ++i) sum.endpoints[i] += service.endpoints[i];
     sum.active += service.active;
+    sum.ejections.consecutive += service.ejections.consecutive;
+    sum.ejections.rate += service.ejections.rate;
+    sum.ejections.relapse += service.ejections.relapse;
+    sum.ejections.withheld += service.ejections.withheld;
     sum.feedback = sum.feedback || service.feedback;
     sum.experience = service.experience;  // the ledger's, which adds up by itself
     sum.backends.insert(sum.backends.end(), service.backends.begin(), service.backends.end());
@@ -132,6 +140,12 @@ class Services {
                      number(service.endpoints[i]));
     }
     active_.add(labels, number(service.active));
+    if (has_ejections(service)) {
+      ejections_.add(with(labels, "reason", "consecutive_failures"), number(service.ejections.consecutive));
+      ejections_.add(with(labels, "reason", "failure_rate"), number(service.ejections.rate));
+      ejections_.add(with(labels, "reason", "failed_on_probation"), number(service.ejections.relapse));
+      withheld_.add(labels, number(service.ejections.withheld));
+    }
     const Experience& experience = service.experience;
     for (std::size_t i = 1; service.feedback && i < MESH_OUTCOMES; ++i) {
       ended_.add(with(labels, "outcome", std::string(kOutcomeNames[i])), number(experience.ended[i]));
@@ -145,8 +159,8 @@ class Services {
   }
 
   void take(std::vector<prometheus::MetricFamily>& families) && {
-    for (Family* family : {&connects_, &datagrams_, &refused_, &passed_, &affinity_, &endpoints_, &active_,
-                           &established_, &ended_, &sent_, &received_, &retransmits_, &latency_}) {
+    for (Family* family : {&connects_, &datagrams_, &refused_, &passed_, &affinity_, &endpoints_, &active_, &ejections_,
+                           &withheld_, &established_, &ended_, &sent_, &received_, &retransmits_, &latency_}) {
       families.push_back(std::move(*family).take());
     }
   }
@@ -162,6 +176,10 @@ class Services {
                    MetricType::Counter};
   Family endpoints_{"mesh_service_endpoints", "Endpoints, by why they get new connections or not.", MetricType::Gauge};
   Family active_{"mesh_service_active_connections", "Connected sockets that are open now.", MetricType::Gauge};
+  Family ejections_{"mesh_ejections_total", "Endpoints taken out because their connections failed, by reason.",
+                    MetricType::Counter};
+  Family withheld_{"mesh_ejections_withheld_total", "Endpoints left in because too many were out already.",
+                   MetricType::Counter};
   Family established_{"mesh_service_established_total", "TCP handshakes done.", MetricType::Counter};
   Family ended_{"mesh_service_ended_total", "Connections that failed or ended, by how.", MetricType::Counter};
   Family sent_{"mesh_service_sent_bytes_total", "TCP payload written by applications, counted when a connection ends.",

@@ -94,8 +94,10 @@ def _measure(ejection, seconds):
     """What clients saw, and when which endpoint was ejected."""
     with Lab() as lab:
         netns, app = lab.netns("plain"), lab.cgroup("app")
-        # What leaves by a dummy device is gone: nobody answers, nobody complains.
-        for command in ("link add hole type dummy", "address add 10.99.0.1/24 dev hole", "link set hole up"):
+        # A link address that nobody has: packets arrive at the other end and are dropped without a word.
+        for command in ("link add hole type veth peer name bottom", "address add 10.99.0.1/24 dev hole",
+                        "link set hole up", "link set bottom up",
+                        f"neighbour add {SWALLOWS} lladdr 02:00:00:00:00:09 dev hole"):
             lab.inside(netns, "ip", *command.split())
         server = _python(lab, netns, lab.cgroup("plain"), "serve", *GOOD)
         if server.stdout.readline().strip() != "ready":

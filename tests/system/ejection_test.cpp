@@ -82,6 +82,10 @@ TEST_F(EjectionTest, one_that_refuses_is_ejected_and_comes_back_by_probation) {
   EXPECT_TRUE(told[0].starts_with("ejected until")) << told[0];
   EXPECT_TRUE(told[1].starts_with("on probation with 20 %")) << told[1];
   EXPECT_TRUE(told[2].starts_with("back")) << told[2];
+  EXPECT_NE(agent_->http("/metrics")
+                .find("mesh_ejections_total{service=\"web\",port=\"80\",protocol=\"tcp\","
+                      "reason=\"consecutive_failures\"} 1"),
+            std::string::npos);
   EXPECT_EQ(log_lines("endpoint ejected"), 1);
   EXPECT_EQ(log_lines("endpoint on probation"), 1);
   EXPECT_EQ(log_lines("endpoint back"), 1);

@@ -102,6 +102,19 @@ TEST_F(Views, tables_align_and_numbers_stand_right) {
             "conflict 240.64.0.10:80/tcp: a (x:1) is used, b (y:2) is not\n");
 }
 
+TEST_F(Views, an_ejected_endpoint_says_until_when_and_why) {
+  api::EndpointView endpoint = backend_.endpoint_values[2];
+  endpoint.eligibility = endpoint.ejection = "ejected";
+  endpoint.ejected_until = "2026-11-20T12:05:05Z";
+  endpoint.standing = "5 connections in a row failed (refused)";
+  EXPECT_EQ(health_text(endpoint, options_.now), "until 12:05:05: 5 connections in a row failed (refused); not probed");
+  endpoint.eligibility = "eligible";
+  endpoint.ejection = "probation";
+  endpoint.weight_percent = 10;
+  EXPECT_EQ(health_text(endpoint, options_.now),
+            "on probation at 10 %: 5 connections in a row failed (refused); not probed");
+}
+
 TEST_F(Views, check_shows_each_line_with_its_remedy) {
   const api::CheckReport report{{{"kernel", "version", "ok", "6.18", ""},
                                  {"kernel", "btf", "ok", "present", ""},

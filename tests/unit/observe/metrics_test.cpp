@@ -35,6 +35,7 @@ MetricsInput full_input() {
   ServiceMetrics& orders = input.services[0];
   orders.feedback = true;
   orders.active = 4;
+  orders.ejections = {.consecutive = 3, .rate = 2, .relapse = 1, .withheld = 4};
   orders.experience.established = 100;
   orders.experience.ended[MESH_CLOSED] = 96;
   orders.experience.ended[MESH_REFUSED] = 20;
@@ -82,6 +83,8 @@ TEST(Metrics, values_and_labels_are_where_dashboards_look_for_them) {
         "mesh_service_refused_total{service=\"orders\",port=\"80\",protocol=\"tcp\",reason=\"no_backend\"} 2",
         "mesh_service_refused_total{service=\"orders\",port=\"80\",protocol=\"tcp\",reason=\"other\"} 3",
         "mesh_service_active_connections{service=\"orders\",port=\"80\",protocol=\"tcp\"} 4",
+        "mesh_ejections_total{service=\"orders\",port=\"80\",protocol=\"tcp\",reason=\"failure_rate\"} 2",
+        "mesh_ejections_withheld_total{service=\"orders\",port=\"80\",protocol=\"tcp\"} 4",
         "mesh_service_established_total{service=\"orders\",port=\"80\",protocol=\"tcp\"} 100",
         "mesh_service_ended_total{service=\"orders\",port=\"80\",protocol=\"tcp\",outcome=\"refused\"} 20",
         "mesh_service_received_bytes_total{service=\"orders\",port=\"80\",protocol=\"tcp\"} 4096",
