@@ -28,6 +28,7 @@ std::string services_text(const api::ServiceList& list, const ViewOptions& optio
 std::string endpoints_text(const api::EndpointList& list, const ViewOptions& options);
 std::string sources_text(const api::SourceList& list, const ViewOptions& options);
 std::string connections_text(const api::ConnectionList& list, const ViewOptions& options);
+std::string flows_text(const api::FlowList& list, const ViewOptions& options);
 std::string drains_text(const api::DrainList& list, const ViewOptions& options);
 std::string history_text(const api::HistoryList& list, const ViewOptions& options);
 std::string check_text(const api::CheckReport& report, const ViewOptions& options);

@@ -91,4 +91,76 @@ struct ConnectionList {
   }
 };
 
+/// One connection that ended.
+struct FlowView {
+  std::uint64_t id = 0;
+  std::string time;  ///< of its end
+  std::string service;
+  std::string frontend;
+  std::string backend;
+  std::uint32_t pid = 0;
+  std::string process;
+  std::uint64_t cgroup_id = 0;
+  std::string cgroup;
+  std::uint64_t netns_cookie = 0;
+  std::string outcome;  ///< "closed", "refused", "timed_out", "unreachable", "aborted", "reset", ...
+  bool failed = false;  ///< refused, timed_out, unreachable, reset or lost
+  std::optional<std::uint32_t> connect_us;  ///< null: never established, or UDP
+  double duration_s = 0;                    ///< connect() to close
+  std::uint64_t bytes_out = 0;
+  std::uint64_t bytes_in = 0;
+  std::optional<std::uint32_t> srtt_us;
+  std::uint32_t retransmits = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("id", self.id);
+    visit("time", self.time);
+    visit("service", self.service);
+    visit("frontend", self.frontend);
+    visit("backend", self.backend);
+    visit("pid", self.pid);
+    visit("process", self.process);
+    visit("cgroup_id", self.cgroup_id);
+    visit("cgroup", self.cgroup);
+    visit("netns_cookie", self.netns_cookie);
+    visit("outcome", self.outcome);
+    visit("failed", self.failed);
+    visit("connect_us", self.connect_us);
+    visit("duration_s", self.duration_s);
+    visit("bytes_out", self.bytes_out);
+    visit("bytes_in", self.bytes_in);
+    visit("srtt_us", self.srtt_us);
+    visit("retransmits", self.retransmits);
+  }
+};
+
+inline constexpr std::uint32_t kFlowLimitDefault = 100;
+inline constexpr std::uint32_t kFlowLimitMax = 16384;
+
+/// Query of /v1/flows. `after` 0: the newest `limit`; else those that came since, oldest first.
+struct FlowRequest {
+  ConnectionFilter filter;
+  std::string outcome;
+  bool failed = false;  ///< failures only
+  std::uint64_t after = 0;
+  std::uint32_t limit = kFlowLimitDefault;
+};
+
+/// Samples: a connection is missing here when the kernel's ring was full, or when the log was overwritten. Counters
+/// (/v1/traffic) miss nothing.
+struct FlowList {
+  static constexpr std::string_view kKind = "FlowList";
+  std::vector<FlowView> items;        ///< oldest first
+  std::uint64_t next = 0;             ///< for `after`
+  std::uint64_t read = 0;             ///< samples since the agent's start
+  std::uint64_t dropped_by_log = 0;   ///< overwritten between `after` and the oldest that is kept
+  std::uint64_t dropped_by_ring = 0;  ///< since the tables were made: the kernel found the ring full
+  static void fields(auto& self, auto& visit) {
+    visit("items", self.items);
+    visit("next", self.next);
+    visit("read", self.read);
+    visit("dropped_by_log", self.dropped_by_log);
+    visit("dropped_by_ring", self.dropped_by_ring);
+  }
+};
+
 }  // namespace mesh::api

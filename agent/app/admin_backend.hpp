@@ -16,6 +16,7 @@
 #include "api/history.hpp"
 #include "api/services.hpp"
 #include "api/status.hpp"
+#include "api/traffic.hpp"
 #include "base/error.hpp"
 
 namespace mesh::app {
@@ -47,6 +48,8 @@ class AdminBackend {
   virtual api::ReadyView ready() = 0;
   // Long answers come as encoded documents: of many rows, the encoding takes longest.
   virtual void connections(const api::ConnectionRequest& request, Reply<std::string> reply) = 0;
+  virtual void flows(const api::FlowRequest& request, Reply<std::string> reply) = 0;
+  virtual void traffic(const api::TrafficRequest& request, Reply<std::string> reply) = 0;
   virtual void history(const api::HistoryRequest& request, Reply<std::string> reply) = 0;
 
   // Changes. The server has checked that the caller is root and has logged the call.

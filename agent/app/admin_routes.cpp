@@ -165,6 +165,20 @@ Result<api::ConnectionRequest> connection_request(const Query& query) {
   return request;
 }
 
+Result<api::FlowRequest> flow_request(const Query& query) {
+  api::FlowRequest request{.filter = MESH_TRY(connection_filter(query)), .outcome = text_of(query, "outcome")};
+  request.failed = query.contains("failed");
+  request.after = MESH_TRY(number_of<std::uint64_t>(query, "after", 0, ~std::uint64_t{0}));
+  request.limit = MESH_TRY(number_of<std::uint32_t>(query, "limit", request.limit, api::kFlowLimitMax));
+  return request;
+}
+
+Result<api::TrafficRequest> traffic_request(const Query& query) {
+  api::TrafficRequest request{.service = text_of(query, "service")};
+  request.limit = MESH_TRY(number_of<std::uint32_t>(query, "limit", request.limit, api::kTrafficLimitMax));
+  return request;
+}
+
 Result<api::HistoryRequest> history_request(const Query& query) {
   api::HistoryRequest request{.service = text_of(query, "service")};
   constexpr std::uint64_t kTenYears = 10ULL * 365 * 24 * 3600;
@@ -319,6 +333,24 @@ const std::vector<Route>& routes() {
                    });
        }},
       {"GET",
+       "/v1/flows",
+       Access::kRead,
+       {"service", "backend", "pid", "cgroup", "netns", "outcome", "failed", "after", "limit"},
+       [](const Call& call, Respond respond) {
+         with_text(flow_request(call.query), std::move(respond), [&](const auto& request, Reply<std::string> reply) {
+           call.backend.flows(request, std::move(reply));
+         });
+       }},
+      {"GET",
+       "/v1/traffic",
+       Access::kRead,
+       {"service", "limit"},
+       [](const Call& call, Respond respond) {
+         with_text(traffic_request(call.query), std::move(respond), [&](const auto& request, Reply<std::string> reply) {
+           call.backend.traffic(request, std::move(reply));
+         });
+       }},
+      {"GET",
        "/v1/history",
        Access::kRead,
        {"service", "since_s", "limit"},
@@ -398,7 +430,8 @@ const std::vector<Route>& routes() {
 AdminResponse no_such_path(std::string_view path) {
   return error_response({ErrorKind::kNotFound, "find '" + std::string(path) + "': no such path",
                          "paths are /v1/status, /v1/services, /v1/endpoints, /v1/sources, /v1/explain, /v1/bpf/dump, "
-                         "/v1/bpf/diff, /v1/bpf/stats, /v1/connections, /v1/history, /v1/config, /v1/log, /v1/version, "
+                         "/v1/bpf/diff, /v1/bpf/stats, /v1/connections, /v1/flows, /v1/traffic, /v1/history, "
+                         "/v1/config, /v1/log, /v1/version, "
                          "/metrics, /livez, /readyz",
                          0});
 }

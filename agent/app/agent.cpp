@@ -148,6 +148,8 @@ base::Result<void> Agent::make_workers() {
                                                                .node_seed = node_seed(),
                                                                .version = std::string(kVersion)});
   prober_->restore(health);
+  events_ =
+      MESH_TRY(datapath::EventRing::open(datapath_->maps(), [this](const mesh_event& event) { flows_.add(event); }));
   journal_ = std::make_unique<observe::Journal>(observe::Journal::Options{.folder = settings.state_dir + "/journal"});
   chronicle_ = std::make_unique<Chronicle>(*datapath_, *journal_);
   ejector_ = std::make_unique<Ejector>(*datapath_, *journal_);
@@ -187,7 +189,13 @@ base::Result<void> Agent::make_admin() {
 
 /// What the watcher does each round, in this order.
 std::vector<Watcher::Part> Agent::make_watcher_parts() {
-  return {{"journal", [this](const Watcher::Round& round) { chronicle_->look(round); }},
+  const auto read_events = [this](const Watcher::Round&) {
+    if (const auto drained = events_->drain(); !drained) {
+      base::log::warn("samples of connections not read", {{"err", drained.error()}});
+    }
+  };
+  return {{"events", read_events},
+          {"journal", [this](const Watcher::Round& round) { chronicle_->look(round); }},
           {"ejection", [this](const Watcher::Round& round) { ejector_->look(round); }},
           {"drains", [this](const Watcher::Round& round) { drainer_->put_on_board(round.board); }},
           {"slow start", [this](const Watcher::Round& round) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -30,6 +31,7 @@
 #include "app/used_services.hpp"
 #include "app/watcher.hpp"
 #include "base/sd_notify.hpp"
+#include "datapath/event_ring.hpp"
 #include "datapath/loader.hpp"
 #include "datapath/own_cgroup.hpp"
 #include "datapath/writer.hpp"
@@ -37,6 +39,7 @@
 #include "health/prober.hpp"
 #include "health/slow_start.hpp"
 #include "io/loop.hpp"
+#include "observe/flows.hpp"
 #include "observe/journal.hpp"
 
 namespace mesh::app {
@@ -97,6 +100,8 @@ class Agent {
   std::unique_ptr<StateStore> state_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<health::Prober> prober_;
+  observe::FlowLog flows_;
+  std::optional<datapath::EventRing> events_;
   std::unique_ptr<observe::Journal> journal_;
   std::unique_ptr<Chronicle> chronicle_;
   std::unique_ptr<Ejector> ejector_;

@@ -10,6 +10,7 @@
 #include "app/connections.hpp"
 #include "app/explain.hpp"
 #include "app/target.hpp"
+#include "app/traffic.hpp"
 #include "app/version.hpp"
 #include "base/log.hpp"
 #include "datapath/client_identity.hpp"
@@ -424,6 +425,27 @@ void AgentAdmin::connections(const api::ConnectionRequest& request, Reply<std::s
         const ServiceNames names(agent_.reconciler_->latest()->snapshot, kCanarySource);
         return api::encode(MESH_TRY(list_connections(agent_.datapath_->maps(), agent_.datapath_->cgroup_root(), names,
                                                      request, base::steady_now())));
+      },
+      std::move(reply));
+}
+
+void AgentAdmin::flows(const api::FlowRequest& request, Reply<std::string> reply) {
+  agent_.jobs_->run(
+      [this, request]() -> base::Result<std::string> {
+        const ServiceNames names(agent_.reconciler_->latest()->snapshot, kCanarySource);
+        api::FlowList list = MESH_TRY(list_flows(agent_.flows_, agent_.datapath_->cgroup_root(), names, request,
+                                                 base::steady_now(), base::wall_now()));
+        list.dropped_by_ring = MESH_TRY(datapath::read_reasons(agent_.datapath_->maps()))[MESH_REASON_EVENTS_DROPPED];
+        return api::encode(list);
+      },
+      std::move(reply));
+}
+
+void AgentAdmin::traffic(const api::TrafficRequest& request, Reply<std::string> reply) {
+  agent_.jobs_->run(
+      [this, request]() -> base::Result<std::string> {
+        return api::encode(MESH_TRY(list_traffic(*agent_.datapath_, agent_.reconciler_->latest()->routing,
+                                                 agent_.flows_, request, base::steady_now())));
       },
       std::move(reply));
 }

@@ -31,6 +31,8 @@ class AgentAdmin final : public AdminBackend {
   void metrics(Reply<std::string> reply) override;
   api::ReadyView ready() override;
   void connections(const api::ConnectionRequest& request, Reply<std::string> reply) override;
+  void flows(const api::FlowRequest& request, Reply<std::string> reply) override;
+  void traffic(const api::TrafficRequest& request, Reply<std::string> reply) override;
   void history(const api::HistoryRequest& request, Reply<std::string> reply) override;
   api::DrainList drains() override;
   base::Result<api::DrainList> drain(const api::DrainRequest& request) override;

@@ -15,6 +15,7 @@
 #include "datapath/maps.hpp"
 #include "model/health_view.hpp"
 #include "model/snapshot.hpp"
+#include "observe/flows.hpp"
 
 namespace mesh::app {
 
@@ -77,5 +78,10 @@ class ConnectionMatcher {
 base::Result<api::ConnectionList> list_connections(const datapath::MapSet& maps, const std::string& cgroup_root,
                                                    const ServiceNames& names, const api::ConnectionRequest& request,
                                                    base::TimePoint now);
+
+/// Connections that ended. `now` and `wall` are the same moment. Blocks for a walk over the cgroups.
+base::Result<api::FlowList> list_flows(const observe::FlowLog& log, const std::string& cgroup_root,
+                                       const ServiceNames& names, const api::FlowRequest& request, base::TimePoint now,
+                                       base::WallTime wall);
 
 }  // namespace mesh::app

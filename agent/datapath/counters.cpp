@@ -85,6 +85,15 @@ mesh_backend_live read_backend_live(const MapSet& maps, std::uint32_t backend_id
   return live;
 }
 
+mesh_service_latency read_service_latency(const MapSet& maps, std::uint32_t service_id) {
+  std::vector<std::byte> value(
+      std::max(sizeof(mesh_service_latency), std::size_t{maps.shape(Table::kServiceLatency).value_size}));
+  mesh_service_latency latency{};
+  if (::bpf_map_lookup_elem(maps.fd(Table::kServiceLatency), &service_id, value.data()) != 0) return latency;
+  std::memcpy(&latency, value.data(), sizeof(latency));
+  return latency;
+}
+
 base::Result<std::vector<MapUse>> read_map_use(const MapSet& maps) {
   const TableSizes sizes = maps.sizes();
   std::uint64_t services = 0, ranges = 0, slots = 0, backends = 0;

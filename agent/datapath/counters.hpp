@@ -32,6 +32,8 @@ struct ServiceCounts {
 ServiceCounts read_service_counts(const MapSet& maps, std::uint32_t service_id);
 /// The backend's books; one system call. Zero where the map has not that many.
 mesh_backend_live read_backend_live(const MapSet& maps, std::uint32_t backend_id);
+/// Connect latencies of the service; one system call. All zero for an id that is none.
+mesh_service_latency read_service_latency(const MapSet& maps, std::uint32_t service_id);
 
 struct MapUse {
   Table table = Table::kControl;

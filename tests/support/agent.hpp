@@ -72,6 +72,7 @@ class Agent {
   [[nodiscard]] std::string log() const;
   [[nodiscard]] const std::string& config_file() const { return config_file_; }
   [[nodiscard]] const std::string& bpffs() const { return bpffs_; }
+  [[nodiscard]] const std::string& socket() const { return socket_; }
   [[nodiscard]] std::string state_folder() const { return lab_.folder() / (spec_.name + "-state"); }
 
  private:

@@ -88,6 +88,40 @@ FakeAdminBackend::FakeAdminBackend() {
                                   .feedback = false,
                                   .age_s = 1}},
                        .unreachable = {"namespace with cookie 9 (pid 12): no process and no name leads there"}};
+  flows_value = {.items = {{.id = 41,
+                            .time = "2026-11-20T12:04:30.000Z",
+                            .service = "orders",
+                            .frontend = "240.64.0.10:80/tcp",
+                            .backend = "10.0.0.11:8080",
+                            .pid = 4711,
+                            .process = "curl",
+                            .cgroup_id = 77,
+                            .cgroup = "/system.slice/shop.service",
+                            .netns_cookie = 1,
+                            .outcome = "closed",
+                            .connect_us = 420,
+                            .duration_s = 0.0125,
+                            .bytes_out = 80,
+                            .bytes_in = 2048,
+                            .srtt_us = 380},
+                           {.id = 42,
+                            .time = "2026-11-20T12:04:31.000Z",
+                            .service = "orders",
+                            .frontend = "240.64.0.10:80/tcp",
+                            .backend = "10.0.0.12:8080",
+                            .pid = 4711,
+                            .process = "curl",
+                            .outcome = "refused",
+                            .failed = true,
+                            .duration_s = 0.0005}},
+                 .next = 42,
+                 .read = 42};
+  traffic_value.at_s = 100;
+  traffic_value.items = {{.service = "orders",
+                          .frontend = "240.64.0.10:80/tcp",
+                          .refused = 1,
+                          .counts = {.opened = 10, .closed = 7, .established = 9, .failed = 1, .latency = {0, 0, 9}},
+                          .backends = {{"10.0.0.11:8080", 1, 1, {.opened = 10, .closed = 7, .latency = {0, 4}}}}}};
   status_value.cgroups = {{"/system.slice/shop.service", true, "2026-11-20T12:00:00.000Z"}};
   status_value.saved_state.saved_at = "2026-11-20T12:04:29.000Z";
   status_value.metrics_certificate = {"/etc/meshd/metrics.pem", "2026-12-20T12:00:00.000Z", 2.6e6, ""};
@@ -239,6 +273,15 @@ api::ConfigView FakeAdminBackend::config() {
 void FakeAdminBackend::connections(const api::ConnectionRequest& request, app::Reply<std::string> reply) {
   connection_requests.push_back(request);
   reply(api::encode(connections_value));
+}
+
+void FakeAdminBackend::flows(const api::FlowRequest& request, app::Reply<std::string> reply) {
+  flow_requests.push_back(request);
+  reply(api::encode(flows_value));
+}
+
+void FakeAdminBackend::traffic(const api::TrafficRequest&, app::Reply<std::string> reply) {
+  reply(api::encode(traffic_value));
 }
 
 void FakeAdminBackend::history(const api::HistoryRequest& request, app::Reply<std::string> reply) {

@@ -30,6 +30,8 @@ class FakeAdminBackend final : public app::AdminBackend {
   void metrics(app::Reply<std::string> reply) override { reply(metrics_text); }
   api::ReadyView ready() override { return ready_value; }
   void connections(const api::ConnectionRequest& request, app::Reply<std::string> reply) override;
+  void flows(const api::FlowRequest& request, app::Reply<std::string> reply) override;
+  void traffic(const api::TrafficRequest& request, app::Reply<std::string> reply) override;
   void history(const api::HistoryRequest& request, app::Reply<std::string> reply) override;
   base::Result<api::PauseView> pause(const api::PauseRequest& request) override;
   base::Result<api::PauseView> resume(const api::PauseRequest& request) override;
@@ -44,6 +46,9 @@ class FakeAdminBackend final : public app::AdminBackend {
   api::BpfStats stats_value;
   api::ConnectionList connections_value;
   std::vector<api::ConnectionRequest> connection_requests;
+  api::FlowList flows_value;
+  std::vector<api::FlowRequest> flow_requests;
+  api::TrafficList traffic_value;
   api::HistoryList history_value{{{"2026-11-20T12:04:31.000Z", "probe", "orders 240.64.0.10:80/tcp", "10.0.0.12:8080",
                                    "up -> down: refused x3", 1},
                                   {"2026-11-20T12:04:33.000Z", "plan", "", "", "generation 7 applied in 0.5ms", 3}}};

@@ -133,5 +133,74 @@ TEST_F(InsightTest, connections_are_listed_with_what_their_sockets_say) {
   EXPECT_TRUE(eventually(5s, [&] { return rows({"web"}).size() == 1U; })) << "the record lives as long as its socket";
 }
 
+TEST_F(InsightTest, flows_tell_how_each_connection_ended) {
+  add_servers(2);
+  start_agent(
+      {.body = web(fmt::format("[\"{}\"]", hosts_[0]->v4(7000))) +
+               fmt::format("  - {{name: shut, address: \"240.64.0.12:80\", probe: none, endpoints: [\"{}\"]}}\n",
+                           hosts_[1]->v4(7999))});
+  const std::string followed = lab_->folder() / "followed";
+  SpawnOptions follower = lab_->on(*node_, "operator");
+  follower.output = followed;
+  follower.environment = {"MESHD_SOCKET=" + agent_->socket()};
+  Process following = Process::start(follower, {built_program("meshctl"), "flows", "-f", "--failed", "-o", "json"});
+  EXPECT_EQ(tally(call(app(), Via::kTcp, kVip, 3)), (std::map<std::string, int>{{"web1", 3}}));
+  EXPECT_EQ(call(app(), Via::kTcp, "240.64.0.12:80", 1)[0].errnum, ECONNREFUSED);
+  const auto flows = [&](std::vector<std::string> filter) {
+    filter.insert(filter.begin(), "flows");
+    return agent_->json(filter)["items"];
+  };
+  ASSERT_TRUE(eventually(5s, [&] { return flows({}).size() == 4U; })) << flows({});
+  const Json ended = flows({"web"});
+  ASSERT_EQ(ended.size(), 3U);
+  EXPECT_EQ(ended[0]["outcome"], "reset_by_us") << "the client lingers for no time: " << ended;
+  EXPECT_EQ(ended[0]["backend"], hosts_[0]->v4(7000));
+  EXPECT_EQ(ended[0]["bytes_in"], std::string("web1").size() + 1) << ended;
+  EXPECT_GT(ended[0]["connect_us"], 0);
+  EXPECT_GT(ended[0]["duration_s"], 0.0);
+  EXPECT_EQ(ended[0]["cgroup"], lab_->cgroup_path("apps"));
+  const Json failed = flows({"--failed"});
+  ASSERT_EQ(failed.size(), 1U);
+  EXPECT_EQ(failed[0]["service"], "shut");
+  EXPECT_EQ(failed[0]["outcome"], "refused");
+  EXPECT_EQ(flows({"--outcome", "refused", "--backend", hosts_[1]->v4()}).size(), 1U);
+  EXPECT_EQ(flows({"--cgroup", "nowhere"}).size(), 0U);
+  EXPECT_TRUE(eventually(5s, [&] {
+    std::ifstream file(followed);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    return text.find(R"("outcome":"refused")") != std::string::npos && text.find("web1") == std::string::npos;
+  }));
+}
+
+TEST_F(InsightTest, stat_and_top_count_what_was_done) {
+  add_servers(2);
+  start_agent({.body = fmt::format("services:\n  - {{name: web, address: \"{}\", balance: round_robin, probe: none, "
+                                   "endpoints: {}}}\n",
+                                   kVip, endpoints(7000))});
+  EXPECT_EQ(call(app(), Via::kTcp, kVip, 10).back().errnum, 0);
+  ASSERT_TRUE(eventually(5s, [&] { return agent_->json({"stat", "web"})["items"][0]["counts"]["closed"] == 10; }));
+  const auto sum = [](const Json& buckets) {
+    std::uint64_t total = 0;
+    for (const Json& count : buckets) total += count.get<std::uint64_t>();
+    return total;
+  };
+  const Json web = agent_->json({"stat", "web"})["items"][0];
+  EXPECT_EQ(web["counts"]["opened"], 10);
+  EXPECT_EQ(web["counts"]["established"], 10);
+  EXPECT_EQ(web["counts"]["failed"], 0);
+  EXPECT_EQ(sum(web["counts"]["latency"]), 10U);
+  ASSERT_EQ(web["backends"].size(), 2U);
+  for (const Json& backend : web["backends"]) EXPECT_EQ(backend["counts"]["opened"], 5) << backend;
+  EXPECT_TRUE(eventually(5s, [&] {
+    return sum(agent_->json({"stat", "web"})["items"][0]["backends"][0]["counts"]["latency"]) == 5U;
+  })) << "of its samples";
+  // Nothing happens now, and top says so; the other figures are those from the beginning.
+  const Json now = agent_->json({"top", "web", "-n", "1", "--interval", "0.2"});
+  EXPECT_GT(now["seconds"], 0.0);
+  EXPECT_EQ(now["items"][0]["counts"]["opened"], 0);
+  EXPECT_NE(agent_->ctl({"stat"}).text.find("  " + hosts_[0]->v4(7000)), std::string::npos);
+  EXPECT_EQ(agent_->ctl({"stat", "nothing"}).code, 4);
+}
+
 }  // namespace
 }  // namespace mesh::test
