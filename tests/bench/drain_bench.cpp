@@ -190,8 +190,12 @@ class Bench {
 
 int run(unsigned connections, unsigned namespaces) {
   if (const std::string why = test::Sandbox::unavailable(); !why.empty()) throw std::runtime_error(why);
-  const rlimit files{connections * 4ULL + 1024, connections * 4ULL + 1024};
-  if (::setrlimit(RLIMIT_NOFILE, &files) != 0) give_up("raise the limit of open files");
+  const rlim_t each = connections / namespaces * 4ULL + 256;  // descriptors of one process with connections
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  if (files.rlim_max < each) throw std::runtime_error(fmt::format("needs {} open files: take more namespaces", each));
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
   Bench bench;
   nlohmann::json results = nlohmann::json::array();
   for (const bool iterators : {true, false}) {
