@@ -155,6 +155,8 @@ base::Result<ExitCode> run_status(Context& context) {
   const Status status = MESH_TRY(show<Status>(context, *document, [&](const Status& shown) {
     context.out << status_text(shown, {context.style(), context.output == Output::kWide, base::wall_now()});
   }));
+  const bool drift = std::ranges::any_of(status.conditions, [](const auto& c) { return c.name == "drift"; });
+  if (drift) return ExitCode::kDrift;
   return status.state == "healthy" ? ExitCode::kOk : ExitCode::kDegraded;
 }
 
@@ -185,7 +187,8 @@ std::string status_text(const Status& status, const ViewOptions& options) {
 void add_status(CLI::App& app, Context& context) {
   auto* command = app.add_subcommand("status", "is it balanced, and what proves it");
   command->footer(
-      "Exit code 0 healthy, 3 degraded, 69 no agent (then it shows what the pinned tables know).\n"
+      "Exit code 0 healthy, 3 degraded, 5 drift that could not be repaired, 69 no agent (then it shows what the pinned "
+      "tables know).\n"
       "Examples:\n  meshctl status\n  meshctl status -o wide            every hook, canary, map\n"
       "  meshctl status -o json | jq .conditions");
   command->callback([&context] {

@@ -97,8 +97,8 @@ struct ApplyView {
   double last_apply_duration_s = 0;
   std::uint64_t applies = 0;
   std::uint64_t failures = 0;
-  std::string error;              ///< of the last failed apply, while it stands
-  std::uint64_t drift_found = 0;  ///< differences that anti-entropy found since start
+  std::string error;    ///< of the last failed apply, while it stands
+  double behind_s = 0;  ///< how long the oldest change that is not in the kernel has been waiting
   static void fields(auto& self, auto& visit) {
     visit("generation_desired", self.generation_desired);
     visit("generation_kernel", self.generation_kernel);
@@ -108,7 +108,26 @@ struct ApplyView {
     visit("applies", self.applies);
     visit("failures", self.failures);
     visit("error", self.error);
-    visit("drift_found", self.drift_found);
+    visit("behind_s", self.behind_s);
+  }
+};
+
+/// What anti-entropy found: the kernel's tables compared with what is wanted, the books of backends with the records of
+/// sockets.
+struct DriftView {
+  std::uint64_t tables_repaired = 0;  ///< differences since start
+  std::uint64_t books_repaired = 0;   ///< backends since start
+  std::uint64_t standing = 0;         ///< found and not repaired
+  std::string error;                  ///< why not, or why nothing was compared
+  std::string last;                   ///< what was repaired last: one of it
+  std::optional<double> last_ago_s;
+  static void fields(auto& self, auto& visit) {
+    visit("tables_repaired", self.tables_repaired);
+    visit("books_repaired", self.books_repaired);
+    visit("standing", self.standing);
+    visit("error", self.error);
+    visit("last", self.last);
+    visit("last_ago_s", self.last_ago_s);
   }
 };
 
@@ -243,6 +262,7 @@ struct Status {
   std::vector<CgroupView> cgroups;
   std::vector<MapFill> maps;
   ApplyView apply;
+  DriftView drift;
   std::vector<SourceView> sources;
   std::vector<ConflictView> conflicts;
   ProbesView probes;
@@ -268,6 +288,7 @@ struct Status {
     visit("cgroups", self.cgroups);
     visit("maps", self.maps);
     visit("apply", self.apply);
+    visit("drift", self.drift);
     visit("sources", self.sources);
     visit("conflicts", self.conflicts);
     visit("probes", self.probes);

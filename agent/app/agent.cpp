@@ -4,8 +4,10 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <climits>
 #include <filesystem>
 
 #include "app/agent_admin.hpp"
@@ -50,6 +52,19 @@ datapath::NamedBackends named_backends(const datapath::MapSet& maps) {
     memory.for_each([&](const mesh_owner& owner) { named.insert(owner.backend_id); });
     return named;
   };
+}
+
+/// The one attached cgroup ("/system.slice/shop.service" is "shop"), or else this host: the books don't tell who of
+/// several connected.
+observe::IstioSource istio_source(const std::vector<std::string>& cgroups) {
+  if (cgroups.size() == 1) {
+    std::string name = cgroups.front().substr(cgroups.front().rfind('/') + 1);
+    name.resize(std::min(name.size(), name.rfind(".service")));
+    if (!name.empty()) return {name, "unknown"};
+  }
+  char host[HOST_NAME_MAX + 1] = {};
+  if (::gethostname(host, sizeof(host) - 1) != 0) return {};
+  return {host, "unknown"};
 }
 
 std::uint64_t node_seed() {
@@ -135,6 +150,7 @@ base::Result<void> Agent::make_workers() {
   const model::HealthView health = health_from_kernel();
   reconciler_ = std::make_unique<Reconciler>(
       Reconciler::Options{.sources = {std::string(kCanarySource), std::string(kFileSource)},
+                          .audit_interval = settings.audit_interval,
                           .here = {settings.zone, settings.node}},
       *writer_, health, [this](ReconciledPtr reconciled) {
         if (!reconciled->error) datapath_->record_applied(reconciled->kernel_generation, reconciled->applied_at);
@@ -156,6 +172,7 @@ base::Result<void> Agent::make_workers() {
   drainer_ =
       std::make_unique<Drainer>(Drainer::Options{.state_dir = settings.state_dir}, *datapath_, *reconciler_, *journal_);
   watcher_ = std::make_unique<Watcher>(Watcher::Options{}, *reconciler_, make_watcher_parts());
+  books_ = std::make_unique<BookKeeper>(datapath_->maps(), settings.audit_interval);
   housekeeper_ = std::make_unique<Housekeeper>(
       Housekeeper::Options{.own_cgroup = own_cgroup_.folder}, *datapath_, [this] { keep_house(); },
       [this](HousekeptPtr housekept) {
@@ -335,6 +352,7 @@ void Agent::tell_ready() {
 /// On the housekeeper's thread.
 void Agent::keep_house() {
   if (certificate_) certificate_->look();
+  books_->look(base::steady_now());
   const auto reconciled = reconciler_->latest();
   if (!reconciled->snapshot) return;
   const datapath::MapSet& maps = datapath_->maps();
@@ -468,6 +486,7 @@ observe::MetricsInput Agent::gather_metrics() {
   const Drainer::Counts drains = drainer_->counts();
   input.drains = {drains.reset, drains.failed, drains.unreachable, drains.leaving};
   input.max_series = config.running.metrics_max_series;
+  if (config.running.metrics_istio) input.istio = istio_source(datapath_->cgroups());
   return input;
 }
 

@@ -15,6 +15,7 @@
 #include "api/status.hpp"
 #include "app/admin_backend.hpp"
 #include "app/admin_server.hpp"
+#include "app/book_keeper.hpp"
 #include "app/canary_runner.hpp"
 #include "app/certificate_keeper.hpp"
 #include "app/chronicle.hpp"
@@ -108,6 +109,7 @@ class Agent {
   health::SlowStart slow_start_;  ///< Of the watcher's thread.
   std::unique_ptr<Drainer> drainer_;
   std::unique_ptr<Watcher> watcher_;
+  std::unique_ptr<BookKeeper> books_;
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<CertificateKeeper> certificate_;  ///< Of the metrics listener; null: no TLS.
   std::unique_ptr<AgentAdmin> admin_;

@@ -97,6 +97,7 @@ api::Status AgentAdmin::status() {
   add_canary(status);
   status.maps = map_fill(*reconciled);
   add_apply(status, *reconciled);
+  add_drift(status, *reconciled);
   const api::SourceList from_sources = sources();
   status.sources = from_sources.items;
   status.conflicts = from_sources.conflicts;
@@ -179,7 +180,19 @@ void AgentAdmin::add_apply(api::Status& status, const Reconciled& reconciled) {
   view.applies = reconciled.applies;
   view.failures = reconciled.failures;
   if (reconciled.error) view.error = reconciled.error->to_string();
-  view.drift_found = reconciled.drift_found;
+  view.behind_s = seconds(agent_.reconciler_->behind(base::steady_now()));
+}
+
+void AgentAdmin::add_drift(api::Status& status, const Reconciled& reconciled) {
+  const BookKeeper::State books = agent_.books_->state();
+  api::DriftView& view = status.drift;
+  view.tables_repaired = reconciled.drift_repaired;
+  view.books_repaired = books.repaired;
+  view.standing = books.standing + (reconciled.audit_error ? 1 : 0);
+  const auto& error = reconciled.audit_error ? reconciled.audit_error : books.error;
+  if (error) view.error = error->to_string();
+  view.last = reconciled.drift_at > books.repaired_at ? reconciled.drift_last : books.last;
+  view.last_ago_s = ago(std::max(reconciled.drift_at, books.repaired_at), base::wall_now());
 }
 
 std::vector<api::MapFill> AgentAdmin::map_fill(const Reconciled& reconciled) {
@@ -410,7 +423,8 @@ api::ReadyView AgentAdmin::ready() {
   add("sources", known, known ? "at least one source has answered" : "no source has answered yet");
   add_unless(now, view, "hooks", {"hook_not_attached", "hook_not_effective"}, "all hooks are effective");
   add_unless(now, view, "canary", {"canary_failed", "canary_old"}, "the last canary connections were balanced");
-  add_unless(now, view, "apply", {"apply_failed", "map_full"}, "the kernel has what is wanted");
+  add_unless(now, view, "apply", {"apply_failed", "map_full", "writer_stuck"}, "the kernel has what is wanted");
+  add_unless(now, view, "drift", {"drift"}, describe_drift(now.drift));
   add_unless(now, view, "freshness", {"source_stale", "source_failed"}, "all sources are fresh");
   // Said, not failed: a service may be started after its mesh.
   const auto empty = std::ranges::find(now.conditions, "cgroup_empty", &api::Condition::name);

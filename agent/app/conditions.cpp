@@ -11,6 +11,8 @@ namespace {
 
 constexpr double kCanaryOldAfterS = 10;  // two rounds that should have been, and then some
 constexpr double kMapHighAt = 0.8;
+constexpr double kStuckAfterS = 30;         // a big compile takes a second or two
+constexpr double kDriftSaidForS = 10 * 60;  // a repair is said for so long
 
 class Conditions {
  public:
@@ -116,6 +118,19 @@ void look_at_tables(const api::Status& status, Conditions& found) {
   } else if (status.apply.generation_desired != status.apply.generation_kernel) {
     found.notice("apply_pending", "a change is on its way into the kernel", "");
   }
+  if (status.apply.behind_s > kStuckAfterS) {
+    found.degraded("writer_stuck",
+                   fmt::format("a change has been waiting for {:.0f} s to come into the kernel", status.apply.behind_s),
+                   "the log says why; the last good tables stay in force. Restart the agent if nothing else helps");
+  }
+  const api::DriftView& drift = status.drift;
+  if (drift.standing > 0 || !drift.error.empty()) {
+    found.degraded("drift",
+                   fmt::format("the kernel's tables differ from what is wanted and were not repaired: {}", drift.error),
+                   "`meshctl bpf diff` shows how; the agent tries again at each audit_interval");
+  } else if (drift.last_ago_s && *drift.last_ago_s < kDriftSaidForS) {
+    found.notice("drift_repaired", describe_drift(drift), "somebody else writes to the tables: find out who");
+  }
   for (const auto& map : status.maps) {
     if (map.size == 0 || static_cast<double>(map.used) < kMapHighAt * static_cast<double>(map.size)) continue;
     const auto message = fmt::format("{} holds {} of {} entries", map.name, map.used, map.size);
@@ -181,6 +196,12 @@ void look_at_certificate(const api::CertificateView& certificate, Conditions& fo
 }
 
 }  // namespace
+
+std::string describe_drift(const api::DriftView& drift) {
+  if (!drift.last_ago_s) return "the tables were never found changed by others";
+  return fmt::format("{} differences repaired since start, the last {:.0f} s ago: {}",
+                     drift.tables_repaired + drift.books_repaired, *drift.last_ago_s, drift.last);
+}
 
 std::vector<api::Condition> conditions_of(const api::Status& status) {
   Conditions found;

@@ -32,10 +32,12 @@ std::vector<std::string> keys_that_need_restart(const AgentSettings& running, co
   look("agent.metrics.tls", &AgentSettings::metrics_tls);
   look("agent.metrics.max_series", &AgentSettings::metrics_max_series);
   look("agent.metrics.per_backend", &AgentSettings::metrics_per_backend);
+  look("agent.metrics.istio", &AgentSettings::metrics_istio);
   look("agent.zone", &AgentSettings::zone);
   look("agent.node", &AgentSettings::node);
   look("agent.loop", &AgentSettings::loop);
   look("agent.log.format", &AgentSettings::log_format);
+  look("agent.audit_interval", &AgentSettings::audit_interval);
   look("agent.limits", &AgentSettings::limits);
   look("agent.canary", &AgentSettings::canary);
   return keys;

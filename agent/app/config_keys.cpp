@@ -171,6 +171,7 @@ constexpr Key kMetricsKeys[] = {
         "max_series", "Series in one answer; what is beyond is dropped and counted.", {100, 10'000'000}),
     key<&AgentSettings::metrics_per_backend>(
         "per_backend", "Also series per backend, with its address as a label; ten for each that is in use."),
+    key<&AgentSettings::metrics_istio>("istio", "Also the istio_tcp_* family, from which Kiali draws its graph."),
 };
 const Table kMetricsTable{.name = "metrics", .keys = kMetricsKeys, .defaults = &kFreshAgent};
 
@@ -245,6 +246,8 @@ constexpr Key kAgentKeys[] = {
     group_key("log", "What the agent writes to standard error.", kLogTable),
     key<&AgentSettings::max_probes_per_second>("max_probes_per_second", "Probes of all services together.",
                                                {1, 1'000'000}),
+    key<&AgentSettings::audit_interval>(
+        "audit_interval", "Time between two comparisons of the kernel tables with what is wanted.", between(1s, 1h)),
     table_key<&AgentSettings::limits>("limits", "Sizes of the kernel tables; a change holds from the next start.",
                                       kLimitsTable),
     table_key<&AgentSettings::canary>("canary", "Connects that prove the status.", kCanaryTable),

@@ -85,6 +85,17 @@ ReconciledPtr Reconciler::latest() const {
   return latest_;
 }
 
+base::Duration Reconciler::behind(base::TimePoint now) const {
+  const std::lock_guard lock(mutex_);
+  if (behind_since_) return now - *behind_since_;
+  return inbox_.empty() ? base::Duration{} : now - inbox_since_;
+}
+
+void Reconciler::caught_up() {
+  const std::lock_guard lock(mutex_);
+  behind_since_.reset();
+}
+
 void Reconciler::work() {
   while (true) {
     std::unique_lock lock(mutex_);
@@ -92,6 +103,7 @@ void Reconciler::work() {
     wake_.wait_until(lock, std::min({retry_at_, audit_at_, tidy_at_}), has_work);
     if (stopping_) return;
     input_since_ = inbox_since_;
+    if (!inbox_.empty() && !behind_since_) behind_since_ = inbox_since_;
     Inputs inputs = std::exchange(inbox_, {});
     auto jobs = std::exchange(inbox_jobs_, {});
     lock.unlock();
@@ -110,6 +122,7 @@ void Reconciler::work() {
       tidy_at_ = now + options_.tidy_interval;
       if (const auto tidied = writer_.tidy(); !tidied) kLog.warn("quarantine not tidied", {{"err", tidied.error()}});
     }
+    if (!state_.error) caught_up();
     if (news) publish();
     for (Job& job : jobs) job(writer_, state_);
   }
@@ -182,18 +195,21 @@ void Reconciler::apply() {
 void Reconciler::audit() {
   audit_at_ = base::steady_now() + options_.audit_interval;
   if (state_.error || !state_.routing) return;  // the difference is known: it is what could not be applied
-  auto repaired = writer_.repair();
+  const auto repaired = writer_.repair();
   ++state_.audits;
+  const bool knew = state_.audit_error.has_value();
+  state_.audit_error.reset();
   if (!repaired) {
-    kLog.error("kernel tables not compared with what was applied", {{"err", repaired.error()}});
+    state_.audit_error = repaired.error();
+    if (!knew) kLog.error("kernel tables not compared with what was applied", {{"err", repaired.error()}});
     return;
   }
-  state_.drift = std::move(*repaired);
-  state_.drift_found += state_.drift.size();
-  if (!state_.drift.empty()) {
-    kLog.warn("kernel tables differed from what was applied and were repaired",
-              {{"differences", state_.drift.size()}, {"first", state_.drift.front()}});
-  }
+  if (repaired->empty()) return;
+  state_.drift_repaired += repaired->size();
+  state_.drift_at = base::wall_now();
+  state_.drift_last = repaired->front();
+  kLog.warn("kernel tables differed from what was applied and were repaired",
+            {{"differences", repaired->size()}, {"first", repaired->front()}});
 }
 
 }  // namespace mesh::app

@@ -44,9 +44,11 @@ struct Reconciled {
   std::uint64_t failures = 0;
   std::optional<base::Error> error;  ///< Of the last apply, while it stands.
   datapath::Usage usage;
-  std::vector<std::string> drift;  ///< What the last audit found and wrote right again, a line each.
   std::uint64_t audits = 0;
-  std::uint64_t drift_found = 0;  ///< Differences that audits found, ever.
+  std::uint64_t drift_repaired = 0;        ///< Differences that audits found and repaired, ever.
+  base::WallTime drift_at{};               ///< When there were some last.
+  std::string drift_last;                  ///< One of them.
+  std::optional<base::Error> audit_error;  ///< Why the last audit could not compare or repair.
 };
 using ReconciledPtr = std::shared_ptr<const Reconciled>;
 
@@ -57,7 +59,7 @@ class Reconciler {
     std::vector<std::string> sources;  ///< Names in order of precedence; each must speak before the first apply.
     base::Duration retry = std::chrono::seconds(1);          ///< After a failed apply.
     base::Duration tidy_interval = std::chrono::seconds(5);  ///< Between looks at the quarantine.
-    base::Duration audit_interval = std::chrono::seconds(60);
+    base::Duration audit_interval = std::chrono::seconds(30);
     model::Place here;  ///< Of this agent.
   };
   /// Called on the worker's thread after each round that changed something.
@@ -77,6 +79,8 @@ class Reconciler {
   /// Runs `job` on the worker's thread, between rounds: what needs the writer and is no input.
   void run(Job job);
   [[nodiscard]] ReconciledPtr latest() const;
+  /// How long the oldest input that is not in the kernel has been waiting for it; zero: none is.
+  [[nodiscard]] base::Duration behind(base::TimePoint now) const;
 
  private:
   /// Mailboxes: what was offered since the last round.
@@ -93,6 +97,7 @@ class Reconciler {
   void audit();
   void forget_unprobed();
   void publish();
+  void caught_up();
   template <typename Put>
   void put_input(const Put& put);
 
@@ -103,7 +108,8 @@ class Reconciler {
   mutable std::mutex mutex_;  ///< Guards the mailboxes and `latest_`.
   std::condition_variable wake_;
   Inputs inbox_;
-  base::TimePoint inbox_since_{};  ///< When the oldest input in the mailboxes was offered.
+  base::TimePoint inbox_since_{};                ///< When the oldest input in the mailboxes was offered.
+  std::optional<base::TimePoint> behind_since_;  ///< Offered then, taken, and not in the kernel yet.
   std::vector<Job> inbox_jobs_;
   bool stopping_ = false;
   ReconciledPtr latest_ = std::make_shared<const Reconciled>();

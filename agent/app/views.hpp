@@ -40,6 +40,9 @@ std::string describe_probe(const model::ProbePolicy* probe);
 /// A deadline on CLOCK_MONOTONIC as a wall clock text; "" if it is 0 or over, "forever" for MESH_FOREVER.
 std::string describe_pause(std::uint64_t pass_until_ns, base::WallTime now);
 
+/// "3 differences repaired since start, the last 12 s ago: ..."
+std::string describe_drift(const api::DriftView& drift);
+
 /// What of a status makes the agent degraded, worst first, and what is worth a notice. Pure; the one place that
 /// decides.
 std::vector<api::Condition> conditions_of(const api::Status& status);

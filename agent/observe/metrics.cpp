@@ -190,8 +190,15 @@ void Page::collect_datapath() const {
   histogram("mesh_apply_duration_seconds", "Time to write one plan.", input_.apply_duration);
   histogram("mesh_change_latency_seconds", "Time from a source's update to its effect in connect().",
             input_.change_latency);
-  counter("mesh_drift_entries_total", "Differences between wanted and real tables that anti-entropy found.",
-          status.apply.drift_found);
+  gauge("mesh_apply_behind_seconds", "How long the oldest change that is not in the kernel has been waiting.",
+        status.apply.behind_s);
+  Family repaired("mesh_drift_repaired_total", "Differences that anti-entropy found and repaired.",
+                  MetricType::Counter);
+  repaired.add({{"what", "tables"}}, number(status.drift.tables_repaired));
+  repaired.add({{"what", "books"}}, number(status.drift.books_repaired));
+  keep(std::move(repaired));
+  gauge("mesh_drift_standing", "Differences found and not repaired; at least 1 while nothing can be compared.",
+        number(std::max<std::uint64_t>(status.drift.standing, status.drift.error.empty() ? 0 : 1)));
 
   Family reasons("mesh_reasons_total", "Connects and datagrams that did not go the ordinary way, by reason.",
                  MetricType::Counter);
@@ -323,7 +330,9 @@ MetricsPage render_metrics(const MetricsInput& input) {
 
 std::vector<MetricName> metric_names() {
   std::vector<MetricName> names;
-  for (const MetricFamily& family : Page(MetricsInput{}).Collect()) {
+  MetricsInput input;
+  input.istio.emplace();  // on demand
+  for (const MetricFamily& family : Page(input).Collect()) {
     names.push_back({family.name, family.type == MetricType::Counter     ? "counter"
                                   : family.type == MetricType::Histogram ? "histogram"
                                                                          : "gauge"});

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,12 @@ struct ServiceMetrics {
   std::vector<BackendMetrics> backends;  ///< Those in use; empty unless they are wanted.
 };
 
+/// Who makes the connections, in the words of the istio_tcp_* family.
+struct IstioSource {
+  std::string workload = "unknown";
+  std::string workload_namespace = "unknown";
+};
+
 struct AdminMetrics {
   std::uint64_t connections = 0;
   std::uint64_t refused_connections = 0;
@@ -93,6 +100,7 @@ struct MetricsInput {
   AdminMetrics admin;
   DrainMetrics drains;
   ProcessUsage process;
+  std::optional<IstioSource> istio;  ///< Nothing: no istio_tcp_* family.
   std::uint64_t max_series = 20000;
   std::uint64_t series_dropped_before = 0;  ///< sum of MetricsPage::series_dropped of all pages before
 };

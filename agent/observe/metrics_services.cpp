@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "observe/istio.hpp"
+
 namespace mesh::observe {
 namespace {
 
@@ -267,6 +269,17 @@ ServicePart service_part(const MetricsInput& input, std::uint64_t room) {
     }
   }
   std::move(backends).take(part.families);
+
+  if (input.istio) {
+    IstioFamilies istio(*input.istio);
+    for (const Entry* entry : order) {
+      if (!has_tcp_feedback(entry->first, entry->second)) continue;
+      const bool fits = IstioFamilies::kSeriesPerService <= room;
+      (fits ? room : part.dropped) += fits ? -IstioFamilies::kSeriesPerService : IstioFamilies::kSeriesPerService;
+      if (fits) istio.add(entry->first, entry->second);
+    }
+    std::move(istio).take(part.families);
+  }
   return part;
 }
 

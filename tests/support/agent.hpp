@@ -69,6 +69,7 @@ class Agent {
 
   /// Share of new connections of "SERVICE" that goes to an endpoint address, 0 to 1; -1 if the agent does not answer.
   double share(const std::string& service, const std::string& address);
+  [[nodiscard]] int metrics_port() const { return metrics_port_; }  ///< On the host's loopback.
   [[nodiscard]] std::string log() const;
   [[nodiscard]] const std::string& config_file() const { return config_file_; }
   [[nodiscard]] const std::string& bpffs() const { return bpffs_; }

@@ -12,6 +12,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include "datapath/book_audit.hpp"
+#include "datapath/loader.hpp"
+#include "datapath/records.hpp"
 #include "tests/support/agent.hpp"
 #include "tests/support/client.hpp"
 #include "tests/support/identify_server.hpp"
@@ -59,7 +62,8 @@ struct Lie {
   std::function<bool(Stage&)> repaired;
   /// Makes true what the act then makes a lie. May be empty.
   std::function<void(Stage&)> prepare;
-  bool notice = false;  ///< To be said, without failing readiness and the exit code.
+  bool notice = false;                         ///< To be said, without failing readiness and the exit code.
+  std::string ready_note = "nothing runs in";  ///< What readiness says then.
 };
 
 bool balanced(Stage& stage) {
@@ -75,6 +79,26 @@ void hold_connections(Stage& stage) {
   }
   stage.extras.push_back(Process::start(stage.lab.on(stage.node, "apps", "holder.log"),
                                         [] { return hold_open("240.64.0.10", 80, 2 * kOwners); }));
+}
+
+/// The pinned tables as another program could write to them, and the id of the service "web" there.
+void tamper(Stage& stage, const std::function<void(const datapath::MapSet&, std::uint32_t service_id)>& change) {
+  const auto maps = datapath::open_pinned_maps(stage.agent->bpffs(), datapath::Access::kWrite);
+  if (!maps) throw std::runtime_error(maps.error().to_string());
+  for (std::uint32_t id = 1; id < maps->sizes().services; ++id) {
+    const auto service = maps->read<mesh_service>(datapath::Table::kServices, id);
+    if (datapath::frontend_of(service.frontend).to_string() == "240.64.0.10:80/tcp") return change(*maps, id);
+  }
+  throw std::runtime_error("the tables don't know the service");
+}
+
+void open_backends_that_are_not(const datapath::MapSet& maps, std::uint32_t service_id) {
+  std::vector<datapath::BookDifference> more;
+  for (std::uint32_t id = 1; id < maps.sizes().backends; ++id) {
+    const auto backend = maps.read<mesh_backend>(datapath::Table::kBackends, id);
+    if (backend.service_id == service_id) more.push_back({id, backend.generation, 3});
+  }
+  if (const auto done = datapath::correct_books(maps, more); !done) throw std::runtime_error(done.error().to_string());
 }
 
 std::vector<Lie> lies() {
@@ -109,6 +133,25 @@ std::vector<Lie> lies() {
        std::regex("full"), std::regex(fmt::format("mesh_map_entries\\{{map=\"owner\"\\}} {}", kOwners))},
       {"a source went stale", "", [](Stage& stage) { ::unlink((stage.lab.folder() / "endpoints/cache.json").c_str()); },
        std::regex("stale|source"), std::regex("mesh_source_state\\{.*state=\"stale\"\\} 1")},
+      {.name = "somebody else wrote to the tables",
+       .agent_yaml = "  audit_interval: 1s\n",
+       .act =
+           [](Stage& stage) {
+             tamper(stage, [](const auto& maps, std::uint32_t service_id) { maps.store_state(service_id, 0); });
+             if (!eventually(std::chrono::seconds(kTruthSeconds), [&] { return balanced(stage); }))
+               throw std::runtime_error("the table was not repaired");
+           },
+       .condition = std::regex("drift_repaired"),
+       .metric = std::regex("mesh_drift_repaired_total\\{what=\"tables\"\\} [1-9].*"),
+       .notice = true,
+       .ready_note = "repaired since start"},
+      {.name = "books that name connections nobody has",
+       .agent_yaml = "  audit_interval: 1s\n",
+       .act = [](Stage& stage) { tamper(stage, open_backends_that_are_not); },
+       .condition = std::regex("drift_repaired"),
+       .metric = std::regex("mesh_drift_repaired_total\\{what=\"books\"\\} [1-9].*"),
+       .notice = true,
+       .ready_note = "repaired since start"},
   };
 }
 
@@ -150,7 +193,7 @@ void run_truth_trial(const std::function<void(const TruthFinding&)>& report) {
                                     [&]() -> std::optional<std::string> {
                                       const std::string answer = agent.http("/readyz?verbose");
                                       const std::string line =
-                                          first_line_with(answer, lie.notice ? "nothing runs in" : "[-] ");
+                                          first_line_with(answer, lie.notice ? lie.ready_note : "[-] ");
                                       if (line.empty() || answer.starts_with("200") != lie.notice) return std::nullopt;
                                       return answer.substr(0, 4) + line;
                                     }},

@@ -97,5 +97,24 @@ TEST(Conditions, what_could_not_be_applied_or_is_not_fresh_degrades) {
   for (const auto& condition : conditions_of(status)) EXPECT_FALSE(condition.message.empty());
 }
 
+TEST(Conditions, a_repair_is_noted_for_a_while_and_a_failed_one_degrades) {
+  api::Status status = good_status();
+  status.drift = {.tables_repaired = 2, .last = "slot 7", .last_ago_s = 5};
+  EXPECT_EQ(names(status), Names{"notice drift_repaired"});
+  EXPECT_NE(conditions_of(status).front().message.find("slot 7"), std::string::npos);
+  status.drift.last_ago_s = 3600;
+  EXPECT_EQ(names(status), Names{});
+  status.drift.error = "write map slots: no";
+  EXPECT_EQ(names(status), Names{"degraded drift"});
+}
+
+TEST(Conditions, a_change_that_waits_too_long_is_a_stuck_writer) {
+  api::Status status = good_status();
+  status.apply.behind_s = 29;
+  EXPECT_EQ(names(status), Names{});
+  status.apply.behind_s = 31;
+  EXPECT_EQ(names(status), Names{"degraded writer_stuck"});
+}
+
 }  // namespace
 }  // namespace mesh::app

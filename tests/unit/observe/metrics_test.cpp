@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 
 #include "base/fd.hpp"
@@ -63,7 +64,9 @@ TEST(Metrics, promtool_accepts_the_page) {
   if (std::system("command -v promtool >/dev/null") != 0)
     GTEST_SKIP() << "SKIPPED: promtool is not installed (package prometheus)";
   const auto path = std::filesystem::temp_directory_path() / ("mesh-metrics-" + std::to_string(::getpid()));
-  for (const MetricsInput& input : {full_input(), MetricsInput{}}) {
+  MetricsInput with_istio = full_input();
+  with_istio.istio.emplace();
+  for (const MetricsInput& input : {full_input(), with_istio, MetricsInput{}}) {
     std::ofstream(path) << page_text(input);
     EXPECT_EQ(std::system(("promtool check metrics < " + path.string()).c_str()), 0);
   }
@@ -100,6 +103,55 @@ TEST(Metrics, values_and_labels_are_where_dashboards_look_for_them) {
         "mesh_source_updates_total{source=\"fi\\\"le\\n\\\\\"} 1"}) {
     EXPECT_TRUE(has_line(text, line)) << line << "\n" << text;
   }
+}
+
+TEST(Metrics, the_istio_family_has_every_label_that_kiali_groups_by) {
+  MetricsInput input = full_input();
+  input.services[0].name = "shop/orders";
+  EXPECT_EQ(page_text(input).find("istio_"), std::string::npos) << "only on demand";
+  input.istio = IstioSource{"frontend", "unknown"};
+  std::istringstream lines(page_text(input));
+  std::map<std::string, double> values;  // by name and response_flags
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with("istio_")) continue;
+    for (const char* label : {"reporter",
+                              "app",
+                              "source_cluster",
+                              "source_workload_namespace",
+                              "source_workload",
+                              "source_principal",
+                              "source_app",
+                              "source_version",
+                              "source_canonical_service",
+                              "source_canonical_revision",
+                              "destination_cluster",
+                              "destination_service_namespace",
+                              "destination_service",
+                              "destination_service_name",
+                              "destination_workload_namespace",
+                              "destination_workload",
+                              "destination_principal",
+                              "destination_app",
+                              "destination_version",
+                              "destination_canonical_service",
+                              "destination_canonical_revision",
+                              "request_protocol",
+                              "response_flags",
+                              "connection_security_policy"}) {
+      const std::size_t at = line.find(std::string(label) + "=\"");
+      ASSERT_NE(at, std::string::npos) << label << " is missing: Kiali would skip " << line;
+      EXPECT_NE(line[at + std::string_view(label).size() + 2], '"') << label << " is empty in " << line;
+    }
+    EXPECT_NE(line.find("destination_service=\"orders.shop.svc.cluster.local\""), std::string::npos) << line;
+    const std::size_t flags = line.find("response_flags=\"") + 16;
+    values[line.substr(0, line.find('{')) + " " + line.substr(flags, line.find('"', flags) - flags)] =
+        std::stod(line.substr(line.rfind(' ')));
+  }
+  const std::map<std::string, double> expected{
+      {"istio_tcp_connections_opened_total -", 100}, {"istio_tcp_connections_opened_total UF", 20},
+      {"istio_tcp_connections_opened_total UH", 2},  {"istio_tcp_connections_closed_total -", 96},
+      {"istio_tcp_sent_bytes_total -", 4096},        {"istio_tcp_received_bytes_total -", 0}};
+  EXPECT_EQ(values, expected);
 }
 
 TEST(Metrics, known_label_sets_begin_at_zero) {
