@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 #include <sched.h>
 #include <signal.h>
-#include <arpa/inet.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>

@@ -22,7 +22,7 @@ class BookAuditTest : public MeshTest {
   void SetUp() override {
     MeshTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
-    open();
+    server_ = tcp_server();
     service_ = tables_->add_service(at("240.0.0.1:80"), IPPROTO_TCP, {server_.address});
     backend_ = tables_->backends_of(service_).front();
   }
@@ -53,7 +53,7 @@ class BookAuditTest : public MeshTest {
   }
   void correct() const { ASSERT_TRUE(datapath::correct_books(mesh_->maps(), *datapath::compare_books(mesh_->maps()))); }
 
-  const Server server_ = tcp_server();
+  Server server_;
   std::uint32_t service_ = 0;
   std::uint32_t backend_ = 0;
 };
