@@ -64,7 +64,7 @@ if __name__ == "__main__":
     sys.exit(0)
 
 import machine  # noqa: E402
-from lab import Agent, BenchError, Lab, enter_netns, find_binary, run  # noqa: E402
+from lab import Agent, BenchError, Lab, end, enter_netns, find_binary, run  # noqa: E402
 from results import result  # noqa: E402
 
 
@@ -75,7 +75,7 @@ def _python(lab, netns, cgroup, *arguments):
 
     process = subprocess.Popen([sys.executable, __file__, *map(str, arguments)], stdout=subprocess.PIPE, text=True,
                                preexec_fn=enter, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
-    lab.callback(process.kill)
+    lab.callback(end, process)
     return process
 
 
