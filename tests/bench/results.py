@@ -46,14 +46,15 @@ def line(entry):
 
 
 def markdown(report):
-    """The tables of docs/benchmarks.md."""
+    """The tables of docs/benchmarks.md: {bench: section}. Each says itself when and where it was measured."""
     machine = report["machine"]
-    out = [f"Measured {machine['date']} on {machine['cpus']} CPUs of {machine['cpu']}, {machine['memory_gib']} GiB, "
-           f"Linux {machine['kernel']} ({machine['architecture']}), {machine['system']}, meshd {machine['version']}.", ""]
+    measured = (f"Measured {machine['date']} on {machine['cpus']} CPUs of {machine['cpu']}, {machine['memory_gib']} GiB, "
+                f"Linux {machine['kernel']} ({machine['architecture']}), {machine['system']}, meshd {machine['version']}.")
+    sections = {}
     for bench in dict.fromkeys(entry["bench"] for entry in report["results"]):
         entries = [entry for entry in report["results"] if entry["bench"] == bench]
-        out += [f"### {bench}", "", "| what | figure | 95 % interval | compared with | goal | met | machine idle |",
-                "|---|---:|---|---|---|---|---|"]
+        out = [f"### {bench}", measured, "", "| what | figure | 95 % interval | compared with | goal | met | machine idle |",
+               "|---|---:|---|---|---|---|---|"]
         for entry in entries:
             interval = f"{number(entry['low'])} - {number(entry['high'])}" if entry["low"] is not None else ""
             note = f" ({entry['note']})" if entry["note"] else ""
@@ -63,4 +64,5 @@ def markdown(report):
         for entry in entries:
             if "histogram" in entry.get("details", {}):
                 out += [f"Histogram of {entry['name']}:", "", "```", *entry["details"]["histogram"], "```", ""]
-    return "\n".join(out)
+        sections[bench] = "\n".join(out)
+    return sections
