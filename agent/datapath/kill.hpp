@@ -62,8 +62,8 @@ class Killer {
 
   [[nodiscard]] bool uses_iterators() const { return tcp_.valid(); }
 
-  /// Blocks: some 10 ms for each namespace walked (all of its sockets are), more where there are many sockets. Records
-  /// without feedback don't say where they are, so all namespaces are walked for them. One caller at a time.
+  /// Blocks while the namespaces concerned are walked, with all of their sockets; `scripts/bench drain` says how long.
+  /// Records without feedback don't say where they are, so all namespaces are walked for them. One caller at a time.
   [[nodiscard]] KillReport kill(std::span<const mesh_owner> records) const;
 
  private:
