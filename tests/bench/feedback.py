@@ -13,7 +13,7 @@ import time
 import connect
 import machine
 import peers
-from lab import Agent, BenchError, Lab, find_binary
+from lab import Agent, BenchError, Lab, end, find_binary
 from results import result
 from scale import MIB, _cpu_seconds
 
@@ -31,7 +31,7 @@ def _load(lab, netns, cgroup, *arguments):
 
     command = ["nsenter", f"--net={netns}", "--", str(find_binary("load_bench")), *map(str, arguments)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=enter)
-    lab.callback(process.kill)
+    lab.callback(end, process)
     return process
 
 
