@@ -85,7 +85,7 @@ TEST_F(TlsServer, a_request_in_the_same_bytes_as_the_end_of_the_handshake_is_rea
 TEST_F(TlsServer, garbage_and_plain_http_instead_of_a_hello_end_it_and_say_so) {
   for (const std::string_view text :
        {std::string_view("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"),
-        std::string_view("\x16\x03\x01\xff\xff nothing of a hello", 26), std::string_view("\0\0\0\0\0\0\0\0", 8)}) {
+        std::string_view("\x16\x03\x01\xff\xff nothing of a hello"), std::string_view("\0\0\0\0\0\0\0\0", 8)}) {
     for (const std::size_t piece : {kWhole, std::size_t{1}}) {
       ServerSession session(server());
       std::string plain;
