@@ -41,7 +41,7 @@
 #define MESH_LIVE_SHARDS_MAX 8u            /* shards of service_live, to keep CPUs off one cache line */
 #define MESH_OWNER_WAYS 32u                /* slots of `owner` that may hold a given cookie's record */
 #define MESH_OWNER_BUSY (1ull << 63)       /* in mesh_owner.cookie: being written; kernel cookies never get there */
-#define MESH_LATENCY_BUCKETS 24u           /* bucket i counts latencies below 2^i microseconds, the last all others */
+#define MESH_LATENCY_BUCKETS 24u           /* bucket i counts latencies below 2^(i+1) us, the last all others */
 #define MESH_COMM_SIZE 16u                 /* TASK_COMM_LEN */
 #define MESH_FOREVER 0xffffffffffffffffull /* in pass_until_ns */
 
