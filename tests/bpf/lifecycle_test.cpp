@@ -216,7 +216,7 @@ TEST_F(LifecycleTest, upgrade_to_another_layout_and_back_keeps_everything) {
   }
   expect_all_well(clients);
   EXPECT_EQ(link_ids(mesh_->hooks()), links);
-  EXPECT_EQ(owners(), 1U) << "records of closed sockets are gone, the one of the open socket is there";
+  EXPECT_EQ(owners(), 1U) << "records of closed sockets are gone, the one of the open socket is there\n" << owner_texts();
   EXPECT_EQ(peer_of(old_connection), kVip6);
 }
 
@@ -232,7 +232,7 @@ TEST_F(LifecycleTest, other_sizes_move_the_tables) {
   EXPECT_TRUE(dump(mesh_->maps()) == before) << "ids or tables changed";
   expect_all_well(clients);
   EXPECT_GE(live(1).connects, connects);
-  EXPECT_EQ(owners(), 0U);
+  EXPECT_EQ(owners(), 0U) << owner_texts();
 }
 
 TEST_F(LifecycleTest, sizes_below_the_need_are_refused_and_change_nothing) {
