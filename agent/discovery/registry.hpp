@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a client of a registry (DNS, Kubernetes, Consul, ...) is to the agent: straight-line code on a thread of its own
+// that says, again and again, all it knows.
+//
+// RegistrySource (registry_source.hpp) owns the thread and everything that is the same for all registries: states,
+// back-off, keeping what is known while the registry is away, pointers of services that did not change. A client knows
+// its protocol, and waits for nothing without a deadline and without feed.wake_fd().
+#pragma once
+
+#include <chrono>
+#include <vector>
+
+#include "base/error.hpp"
+#include "model/service.hpp"
+
+namespace mesh::discovery {
+
+class Feed {
+ public:
+  virtual ~Feed() = default;
+
+  /// All services of the registry that the configuration wants, replacing those of the last call; endpoints in any
+  /// order. A service whose frontend has no IP address (0.0.0.0 or ::) gets one from the agent's range, by its name.
+  /// The source is synced from now on. An empty list is honoured: the registry answered.
+  virtual void publish(std::vector<model::Service> services) = 0;
+  /// The registry answered, and nothing changed: what was published is as fresh as this.
+  virtual void confirm() = 0;
+  /// A trouble that doesn't end the run: counted and shown, and the source is stale until the next publish() or
+  /// confirm().
+  virtual void report(base::Error error) = 0;
+
+  /// The registry asked to be left alone (Retry-After): the next run() comes no sooner.
+  virtual void leave_alone_for(std::chrono::milliseconds duration) = 0;
+
+  /// Waits; false: the client has to come to its end now (stop, or a new configuration).
+  virtual bool wait(std::chrono::milliseconds duration) = 0;
+  [[nodiscard]] virtual bool stopping() const = 0;
+  /// Becomes readable when the client has to come to its end: for whoever polls sockets of its own.
+  [[nodiscard]] virtual int wake_fd() const = 0;
+};
+
+class Registry {
+ public:
+  virtual ~Registry() = default;
+
+  /// Talks to the registry until it can't any more, or until feed.stopping(). With an error it is called again, on a
+  /// fresh state, after a back-off with full jitter; what it published stays in force, stale. It must return within a
+  /// second of feed.wake_fd() becoming readable.
+  virtual base::Result<void> run(Feed& feed) = 0;
+};
+
+}  // namespace mesh::discovery
