@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/support/peer.hpp"
 #include "tests/support/process.hpp"
 
 namespace mesh::health {
@@ -23,66 +24,13 @@ using model::ProbeReason;
 using model::ProbeType;
 using model::Verdict;
 
-/// A listening socket on 127.0.0.1 and its port.
-struct Listening {
-  explicit Listening(int backlog = 16) : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in any{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    const int on = 1;
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    ::bind(fd.get(), reinterpret_cast<sockaddr*>(&any), sizeof(any));
-    ::listen(fd.get(), backlog);
-    socklen_t length = sizeof(any);
-    ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&any), &length);
-    port = ntohs(any.sin_port);
-  }
-  base::Fd fd;
-  std::uint16_t port = 0;
-};
-
-/// A port where nobody listens.
-std::uint16_t free_port() { return Listening().port; }
-
-bool listens(std::uint16_t port) {
-  const base::Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const sockaddr_in there{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-  return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&there), sizeof(there)) == 0;
-}
-
-/// A peer in a child process: `serve` gets each accepted connection.
-class Peer {
- public:
-  explicit Peer(const std::function<void(int)>& serve)
-      : process_(test::Process::start({}, [this, serve] {
-          ::signal(SIGPIPE, SIG_IGN);
-          while (true) {
-            const int fd = ::accept4(listening_.fd.get(), nullptr, nullptr, SOCK_CLOEXEC);
-            if (fd < 0) continue;
-            if (::fork() == 0) {
-              serve(fd);
-              ::_exit(0);
-            }
-            ::close(fd);
-          }
-          return 0;
-        })) {}
-  [[nodiscard]] std::uint16_t port() const { return listening_.port; }
-
- private:
-  Listening listening_;
-  test::Process process_;
-};
-
-void say(int fd, std::string_view text) { [[maybe_unused]] const auto n = ::send(fd, text.data(), text.size(), 0); }
-void hear(int fd) {
-  char request[4096];
-  [[maybe_unused]] const auto n = ::recv(fd, request, sizeof(request), 0);
-}
-/// Until the other side is gone.
-void linger(int fd) {
-  char rest[4096];
-  while (::recv(fd, rest, sizeof(rest), 0) > 0) {
-  }
-}
+using test::free_port;
+using test::hear;
+using test::linger;
+using test::Listening;
+using test::listens;
+using test::Peer;
+using test::say;
 
 class ProberTest : public testing::TestWithParam<io::LoopKind> {
  protected:
