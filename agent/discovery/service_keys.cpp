@@ -244,6 +244,21 @@ bool ServicePolicy::operator==(const ServicePolicy& other) const {
          drain == other.drain;
 }
 
+void apply_policy(const ServicePolicy& policy, model::Service& service) {
+  service.algorithm = policy.balance;
+  service.hash_key = policy.hash_key;
+  service.maglev_size = policy.maglev_size;
+  service.affinity_timeout = policy.affinity_timeout;
+  service.panic_threshold_percent = policy.panic_threshold;
+  service.prefer = policy.prefer;
+  service.prefer_threshold_percent = policy.prefer_threshold;
+  service.slow_start = policy.slow_start;
+  service.feedback = policy.feedback;
+  service.ejection = policy.ejection;
+  service.drain = policy.drain;
+  service.probe = policy.probe;
+}
+
 std::pair<std::uint32_t, std::uint32_t> nearest_primes(std::uint32_t number) {
   std::uint32_t below = std::max<std::uint32_t>(number, 2);
   while (!is_prime(below)) --below;
@@ -386,18 +401,7 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
     model::Service service;
     service.name = spec.name;
     service.frontend = {spec.address, protocol};
-    service.algorithm = spec.policy.balance;
-    service.hash_key = spec.policy.hash_key;
-    service.maglev_size = spec.policy.maglev_size;
-    service.affinity_timeout = spec.policy.affinity_timeout;
-    service.panic_threshold_percent = spec.policy.panic_threshold;
-    service.prefer = spec.policy.prefer;
-    service.prefer_threshold_percent = spec.policy.prefer_threshold;
-    service.slow_start = spec.policy.slow_start;
-    service.feedback = spec.policy.feedback;
-    service.ejection = spec.policy.ejection;
-    service.drain = spec.policy.drain;
-    service.probe = spec.policy.probe;
+    apply_policy(spec.policy, service);
     if (spec.endpoints) service.endpoints = *spec.endpoints;
     service.source = "file";
     service.origin = origin_name_ + ":" + std::to_string(decoder_.line_of(value));

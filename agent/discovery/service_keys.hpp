@@ -31,6 +31,9 @@ struct ServicePolicy {
   bool operator==(const ServicePolicy&) const;
 };
 
+/// Gives a service what its policy says.
+void apply_policy(const ServicePolicy& policy, model::Service& service);
+
 /// A service as it is written; `protocol: [tcp, udp]` becomes two model services.
 struct ServiceSpec {
   std::string name;

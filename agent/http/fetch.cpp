@@ -99,6 +99,12 @@ struct Fetcher::Transfer {
     curl_slist_free_all(connect_to);
   }
 
+  [[nodiscard]] bool is_success() const {
+    long status = 0;
+    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+    return status >= 200 && status < 300;
+  }
+
   std::size_t take_header(std::string_view line) {
     last_byte = base::steady_now();
     header_bytes += line.size();
@@ -113,6 +119,9 @@ struct Fetcher::Transfer {
       response.headers.clear();
     } else if (const auto colon = line.find(':'); colon != std::string_view::npos) {
       response.headers.emplace_back(line.substr(0, colon), trim(line.substr(colon + 1)));
+    } else if (is_success() && request.on_start) {  // the empty line
+      *activity = true;
+      request.on_start(response.headers);
     }
     return line.size();
   }
@@ -120,9 +129,7 @@ struct Fetcher::Transfer {
   std::size_t take_body(std::string_view piece) {
     last_byte = base::steady_now();
     *activity = true;
-    long status = 0;
-    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-    if (status < 200 || status >= 300) {
+    if (!is_success()) {
       response.body.append(piece.substr(0, kMaxFetchErrorBody - std::min(kMaxFetchErrorBody, response.body.size())));
       received += piece.size();
       return received > kMaxFetchBody ? 0 : piece.size();
@@ -166,7 +173,7 @@ struct Fetcher::State {
   CURLM* multi;
   std::map<Id, std::unique_ptr<Transfer>> transfers{};
   Id next_id = 1;
-  bool activity = false;  ///< A piece of a body came in the last run().
+  bool activity = false;  ///< An answer began or went on in the last run().
   bool woken = false;     ///< The wake descriptor ended the last run().
 
   base::Result<void> prepare(Transfer& transfer);

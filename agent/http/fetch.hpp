@@ -77,6 +77,8 @@ struct FetchRequest {
   std::chrono::milliseconds deadline{30000};     ///< Of the whole request; 0: none.
   std::chrono::milliseconds no_progress{15000};  ///< Longest time without a byte of the answer; 0: any.
   std::size_t body_limit = kMaxFetchBody;        ///< Of a success; 0: any, for streams.
+  /// Called when a success has begun: a stream is established, though nothing may come for long.
+  std::function<void(const Headers& headers)> on_start;
   /// Gets the body of a success (2xx) in pieces as they come, instead of FetchResponse::body. An error ends the request
   /// and is its result.
   std::function<base::Result<void>(std::string_view piece)> on_body;
@@ -113,7 +115,7 @@ class Fetcher {
 
   /// Starts a request that run() drives. Fails when a file of a credential can't be read.
   base::Result<Id> begin(FetchRequest request);
-  /// Until something finished or a piece of a body came, `timeout` is over, or `wake_fd` is readable.
+  /// Until something finished or began or a piece of a body came, `timeout` is over, or `wake_fd` is readable.
   std::vector<Finished> run(std::chrono::milliseconds timeout, int wake_fd);
   /// Forgets a request; closes its connection.
   void cancel(Id id);

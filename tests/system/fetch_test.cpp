@@ -211,18 +211,24 @@ TEST_F(FetchTest, several_requests_run_side_by_side) {
 }
 
 TEST_F(FetchTest, a_body_comes_piece_by_piece_before_it_is_whole) {
-  const Peer watch([](int fd) {
+  const Peer stream([](int fd) {
     hear(fd);
-    say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+    say(fd, "HTTP/1.1 200 OK\r\nX-Index: 7\r\nTransfer-Encoding: chunked\r\n\r\n");
+    ::usleep(50'000);
+    say(fd, "3\r\none\r\n");
     linger(fd);
   });
   std::string got;
   Fetcher fetcher({});
-  ASSERT_TRUE(fetcher.begin({.url = url(watch.port()), .on_body = [&got](std::string_view piece) {
+  ASSERT_TRUE(fetcher.begin({.url = url(stream.port()),
+                             .on_start = [&got](const Headers& headers) { got += *find_header(headers, "X-Index"); },
+                             .on_body = [&got](std::string_view piece) -> base::Result<void> {
                                got += piece;
-                               return base::Result<void>{};
+                               return {};
                              }}));
-  while (got != "one") ASSERT_TRUE(fetcher.run(10s, -1).empty());
+  while (got.empty()) ASSERT_TRUE(fetcher.run(10s, -1).empty());
+  EXPECT_EQ(got, "7") << "a stream has begun before its first piece";
+  while (got != "7one") ASSERT_TRUE(fetcher.run(10s, -1).empty());
 }
 
 TEST_F(FetchTest, verifies_chain_and_name_and_reads_a_changed_authority) {
