@@ -67,7 +67,7 @@ static __always_inline int mesh_connect_elsewhere(struct bpf_sock_addr *ctx) {
   struct mesh_owner *record = mesh_owner_find(cookie);
   if (!record) return MESH_ALLOW;
   mesh_end_earlier(record, cookie);
-  mesh_owner_free(record);
+  mesh_owner_free(record, cookie);
   return MESH_ALLOW;
 }
 
@@ -76,12 +76,8 @@ static __always_inline void mesh_record_owner(struct bpf_sock_addr *ctx, const s
                                               __u32 service_id, const struct mesh_choice *choice) {
   const __u64 cookie = bpf_get_socket_cookie(ctx);
   struct mesh_owner *record = mesh_connected_before(ctx) ? mesh_owner_find(cookie) : 0;
-  if (record) {
-    mesh_end_earlier(record, cookie);
-    __sync_lock_test_and_set(&record->cookie, cookie | MESH_OWNER_BUSY);
-  } else {
-    record = mesh_owner_claim(cookie);
-  }
+  if (record) mesh_end_earlier(record, cookie);
+  if (!record || !mesh_owner_retake(record, cookie)) record = mesh_owner_claim(cookie);
   if (!record) {
     mesh_count(MESH_REASON_OWNER_FULL);
     return;

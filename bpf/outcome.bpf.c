@@ -149,7 +149,7 @@ static __always_inline void mesh_close_record(struct bpf_sock *ctx, struct mesh_
   if (mesh_config.has_kernel_context && ctx->protocol == MESH_IPPROTO_TCP && (record->flags & MESH_OWNER_FEEDBACK))
     mesh_read_tcp(mesh_kernel_sock(ctx), record, &ending);
   mesh_record_end(record, &ending, cookie);
-  mesh_owner_free(record);
+  mesh_owner_free(record, cookie);
 }
 
 SEC("cgroup/sock_release")
@@ -173,9 +173,9 @@ int mesh_mv_release(struct bpf_sock *ctx) {
   const __u64 cookie = mesh_owner_cookie(ctx, ctx->protocol, bpf_get_socket_cookie(ctx));
   struct mesh_owner *a = mesh_owner_find_a(cookie);
   const __u32 backend_id = a ? a->backend_id : 0;
-  if (a) mesh_owner_free(a);
+  if (a) mesh_owner_free(a, cookie);
   struct mesh_owner *b = mesh_owner_find_b(cookie);
-  if (b) mesh_owner_free(b);
+  if (b) mesh_owner_free(b, cookie);
   struct mesh_owner *record = mesh_owner_find(cookie);
   if (record) {
     mesh_close_record(ctx, record, cookie);

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <thread>
 #include <type_traits>
@@ -22,11 +23,24 @@
 namespace mesh::datapath {
 namespace {
 
+constexpr std::uint32_t kOwnersMax = 1U << 26;  // as in the configuration
+constexpr std::uint32_t kEventsMax = 1U << 30;
+
 /// Returns when no BPF program that ran at the call still runs.
 void wait_for_running_programs() {
   if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0) return;
   // Not built in, or nohz_full: a program in a hook runs for microseconds, with preemption milliseconds.
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
+}
+
+/// The programs take the low bits of a number as an index, and the kernel wants it so of a ring.
+base::Result<void> check_power_of_two(std::string_view limit, std::uint32_t value, std::uint32_t low,
+                                      std::uint32_t high) {
+  if (std::has_single_bit(value) && value >= low && value <= high) return {};
+  return base::fail(base::ErrorKind::kInvalid,
+                    "set agent.limits." + std::string(limit) + " to " + std::to_string(value) +
+                        ": not a power of two from " + std::to_string(low) + " to " + std::to_string(high),
+                    "use " + std::to_string(std::bit_ceil(std::clamp(value, low, high))));
 }
 
 bool same_shape(const MapSet& set, const Programs& programs) {
@@ -89,11 +103,10 @@ Datapath::Datapath(DatapathOptions options, PinDirectory directory)
 Datapath::~Datapath() = default;
 
 base::Result<std::unique_ptr<Datapath>> Datapath::open(DatapathOptions options) {
-  const std::uint32_t shards = options.sizes.live_shards;
-  if (shards == 0 || shards > MESH_LIVE_SHARDS_MAX || (shards & (shards - 1)) != 0) {
-    return base::fail(base::ErrorKind::kInvalid, "set agent.limits.live_shards to " + std::to_string(shards),
-                      "use 1, 2, 4 or 8");
-  }
+  const TableSizes& sizes = options.sizes;
+  MESH_CHECK(check_power_of_two("live_shards", sizes.live_shards, 1, MESH_LIVE_SHARDS_MAX));
+  MESH_CHECK(check_power_of_two("owners", sizes.owners, MESH_OWNER_WAYS, kOwnersMax));
+  MESH_CHECK(check_power_of_two("events", sizes.events, static_cast<std::uint32_t>(::getpagesize()), kEventsMax));
   if (options.cgroup_root.empty()) options.cgroup_root = MESH_TRY(find_cgroup2_mount());
   options.cgroups = collapse_cgroups(options.cgroups);
   PinDirectory directory = MESH_TRY(PinDirectory::lock(options.directory));

@@ -69,7 +69,10 @@ std::optional<mesh_owner> OwnerMemory::find(std::uint64_t cookie) const {
 bool OwnerMemory::put(const mesh_owner& record) const {
   const std::uint64_t busy = record.cookie | MESH_OWNER_BUSY;
   auto slot = slot_of(record.cookie);
-  if (slot) std::atomic_ref(cookie_at(at(*slot))).store(busy);
+  if (slot) {
+    std::uint64_t expected = record.cookie;
+    if (!std::atomic_ref(cookie_at(at(*slot))).compare_exchange_strong(expected, busy)) slot.reset();
+  }
   for (std::uint32_t way = 0; !slot && way < MESH_OWNER_WAYS; ++way) {
     const std::uint32_t candidate = (static_cast<std::uint32_t>(record.cookie) ^ way) & (slots_ - 1);
     std::uint64_t free = 0;
@@ -83,8 +86,10 @@ bool OwnerMemory::put(const mesh_owner& record) const {
   return true;
 }
 
-void OwnerMemory::erase(std::uint64_t cookie) const {
-  if (const auto slot = slot_of(cookie)) std::atomic_ref(cookie_at(at(*slot))).store(0);
+bool OwnerMemory::erase(std::uint64_t cookie) const {
+  const auto slot = slot_of(cookie);
+  std::uint64_t expected = cookie;
+  return slot && std::atomic_ref(cookie_at(at(*slot))).compare_exchange_strong(expected, 0);
 }
 
 base::Result<std::uint64_t> count_owners(const MapSet& maps) {

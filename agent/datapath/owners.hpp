@@ -26,7 +26,8 @@ class OwnerMemory {
   [[nodiscard]] std::optional<mesh_owner> find(std::uint64_t cookie) const;
   /// Writes or replaces a record, as the kernel programs do. False: no free slot.
   [[nodiscard]] bool put(const mesh_owner& record) const;
-  void erase(std::uint64_t cookie) const;
+  /// Frees the cookie's record; false: there is none (any more). Never that of another socket that took the slot.
+  bool erase(std::uint64_t cookie) const;
 
  private:
   OwnerMemory(std::byte* memory, std::size_t stride, std::uint32_t slots)

@@ -81,7 +81,15 @@ static __always_inline void mesh_owner_publish(struct mesh_owner *record, __u64 
   __sync_lock_test_and_set(&record->cookie, cookie);
 }
 
-static __always_inline void mesh_owner_free(struct mesh_owner *record) { __sync_lock_test_and_set(&record->cookie, 0); }
+/* Frees the slot if it still is this cookie's: the agent frees records whose socket is gone, and others take the slot. */
+static __always_inline void mesh_owner_free(struct mesh_owner *record, __u64 cookie) {
+  __sync_val_compare_and_swap(&record->cookie, cookie, 0);
+}
+
+/* Marks the record of a socket that connects anew as being written; 0 if it isn't this cookie's any more. */
+static __always_inline int mesh_owner_retake(struct mesh_owner *record, __u64 cookie) {
+  return __sync_val_compare_and_swap(&record->cookie, cookie, cookie | MESH_OWNER_BUSY) == cookie;
+}
 
 /*
  * An MPTCP connection connects by a subflow, which has a cookie of its own, and is named and closed by the socket the

@@ -90,6 +90,24 @@ TEST_F(BookAuditTest, too_many_closed_too_many_opened_and_lost_records_are_corre
   EXPECT_EQ(surplus(), Surplus{});
 }
 
+TEST_F(BookAuditTest, a_slot_that_another_socket_took_meanwhile_is_left) {
+  const auto memory = datapath::OwnerMemory::map(mesh_->maps(), datapath::Access::kWrite);
+  ASSERT_TRUE(memory);
+  mesh_owner other{};
+  {
+    const base::Fd one = connected();
+    memory->for_each([&](const mesh_owner& record) { other = record; });
+    const std::uint64_t first = other.cookie;
+    ASSERT_TRUE(memory->erase(first));
+    EXPECT_FALSE(memory->erase(first)) << "it is gone";
+    other.cookie = first + mesh_->maps().sizes().owners;  // the same slot
+    ASSERT_TRUE(memory->put(other));
+    EXPECT_FALSE(memory->erase(first));
+  }
+  EXPECT_TRUE(memory->find(other.cookie)) << "the socket that had the slot before was closed";
+  EXPECT_TRUE(memory->erase(other.cookie));
+}
+
 TEST_F(BookAuditTest, books_that_were_wiped_get_their_open_connections_back) {
   const base::Fd one = connected();
   tamper([](mesh_backend_live& live) { live = {}; });

@@ -166,6 +166,26 @@ class LifecycleTest : public MeshTest {
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
 };
 
+TEST_F(LifecycleTest, sizes_that_must_be_powers_of_two_are_refused_by_name) {
+  const auto refused = [&](const std::function<void(datapath::TableSizes&)>& change) {
+    datapath::DatapathOptions wanted = options();
+    wanted.directory += "-other";
+    change(wanted.sizes);
+    const auto opened = datapath::Datapath::open(std::move(wanted));
+    if (opened) return std::string("opened");
+    EXPECT_EQ(opened.error().kind, base::ErrorKind::kInvalid);
+    return opened.error().to_string();
+  };
+  EXPECT_EQ(refused([](auto& sizes) { sizes.owners = 5000; }),
+            "set agent.limits.owners to 5000: not a power of two from 32 to 67108864; use 8192");
+  EXPECT_EQ(refused([](auto& sizes) { sizes.owners = 16; }),
+            "set agent.limits.owners to 16: not a power of two from 32 to 67108864; use 32");
+  EXPECT_EQ(refused([](auto& sizes) { sizes.events = 100000; }),
+            "set agent.limits.events to 100000: not a power of two from 4096 to 1073741824; use 131072");
+  EXPECT_EQ(refused([](auto& sizes) { sizes.live_shards = 3; }),
+            "set agent.limits.live_shards to 3: not a power of two from 1 to 8; use 4");
+}
+
 TEST_F(LifecycleTest, every_hook_is_attached_and_effective) {
   const auto hooks = mesh_->hooks();
   ASSERT_EQ(hooks.size(), datapath::kHooks.size());
