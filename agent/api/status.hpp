@@ -112,6 +112,16 @@ struct ApplyView {
   }
 };
 
+/// Programs that the mesh can do without and the kernel did not take.
+struct RefusedView {
+  std::string feature;  ///< "explain", "kill" or "tracing"
+  std::string why;      ///< the end of what the kernel said
+  static void fields(auto& self, auto& visit) {
+    visit("feature", self.feature);
+    visit("why", self.why);
+  }
+};
+
 /// What anti-entropy found: the kernel's tables compared with what is wanted, the books of backends with the records of
 /// sockets.
 struct DriftView {
@@ -260,6 +270,7 @@ struct Status {
   std::vector<HookView> hooks;
   std::vector<CanaryView> canary;
   std::vector<CgroupView> cgroups;
+  std::vector<RefusedView> refused;
   std::vector<MapFill> maps;
   ApplyView apply;
   DriftView drift;
@@ -286,6 +297,7 @@ struct Status {
     visit("hooks", self.hooks);
     visit("canary", self.canary);
     visit("cgroups", self.cgroups);
+    visit("refused", self.refused);
     visit("maps", self.maps);
     visit("apply", self.apply);
     visit("drift", self.drift);

@@ -109,6 +109,9 @@ base::Result<void> Agent::make_kernel_side() {
                                                  .sizes = settings.limits,
                                                  .exempt_cgroup_id = own_cgroup_.id,
                                                  .version = std::string(kVersion)}));
+  for (const auto& refusal : datapath_->features().refused) {
+    base::log::warn("the kernel refuses programs", {{"feature", refusal.feature}, {"why", refusal.why}});
+  }
   auto grace = MESH_TRY(datapath::make_grace());
   writer_ = MESH_TRY(datapath::Writer::open(datapath_->store(), std::move(grace), named_backends(datapath_->maps())));
   base::log::info("datapath ready", {{"bpffs", datapath_->directory()},

@@ -95,6 +95,9 @@ api::Status AgentAdmin::status() {
   }
   add_hooks(status);
   add_canary(status);
+  for (const auto& refusal : agent_.datapath_->features().refused) {
+    status.refused.push_back({refusal.feature, refusal.why});
+  }
   status.maps = map_fill(*reconciled);
   add_apply(status, *reconciled);
   add_drift(status, *reconciled);

@@ -111,6 +111,14 @@ void look_at_cgroups(const api::Status& status, Conditions& found) {
   }
 }
 
+void look_at_programs(const api::Status& status, Conditions& found) {
+  for (const auto& refusal : status.refused) {
+    found.notice("program_refused",
+                 fmt::format("the kernel refuses the programs for {}: {}", refusal.feature, refusal.why),
+                 "`meshctl check` says what is done without them; connections are balanced all the same");
+  }
+}
+
 void look_at_tables(const api::Status& status, Conditions& found) {
   if (!status.apply.error.empty()) {
     found.degraded("apply_failed", "the last change is not in the kernel: " + status.apply.error,
@@ -213,6 +221,7 @@ std::vector<api::Condition> conditions_of(const api::Status& status) {
   }
   look_at_hooks(status, found);
   look_at_cgroups(status, found);
+  look_at_programs(status, found);
   look_at_tables(status, found);
   look_at_inputs(status, found);
   look_at_certificate(status.metrics_certificate, found);

@@ -188,12 +188,7 @@ base::Result<void> Datapath::load_programs(const MapSet* on, const MapSet* share
   }
   if (!previous.empty()) MESH_CHECK(programs_->with_previous_owners(previous));
   MESH_CHECK(programs_->load());
-  features_ = {.retval = programs_->config().has_retval != 0,
-               .mptcp = programs_->config().has_mptcp != 0,
-               .explain = programs_->program_fd("mesh_explain_pick") >= 0,
-               .kernel_context = programs_->config().has_kernel_context != 0,
-               .kill = programs_->program_fd("mesh_kill_tcp") >= 0,
-               .tracing = programs_->program_fd(kTracers.front().program) >= 0};
+  features_ = programs_->features();
   return {};
 }
 
@@ -270,7 +265,10 @@ base::Result<void> Datapath::attach_tracers() {
     const int program = programs_->program_fd(tracer.program);
     if (program < 0) continue;
     MESH_CHECK(step("watch " + std::string(tracer.tracepoint)));
-    MESH_CHECK(attach_tracer(directory_.links_folder(), tracer, program));
+    if (const auto attached = attach_tracer(directory_.links_folder(), tracer, program); !attached) {
+      features_.tracing = false;
+      features_.refused.push_back({"tracing", attached.error().to_string()});
+    }
   }
   return {};
 }

@@ -20,6 +20,14 @@ namespace mesh::datapath {
 namespace {
 
 constexpr std::size_t kLogMax = 64 << 10;  // of what libbpf says about one load
+constexpr TableSizes kTrialSizes = {.services = 1,
+                                    .ranges = 1,
+                                    .slots = 1,
+                                    .backends = 1,
+                                    .owners = 1,
+                                    .affinities = 1,
+                                    .events = 1U << 16,  // the largest page
+                                    .live_shards = 1};   // a load to see whether the verifier takes a program
 
 thread_local std::string load_log;
 
@@ -81,6 +89,25 @@ bpf_map* find_config(bpf_object* object) {
   return nullptr;
 }
 
+/// Programs that the mesh can do without, together: a kernel may have all they need and its verifier still refuse them.
+struct Optional {
+  std::string_view feature;
+  bool KernelFeatures::* has;
+  std::vector<std::string_view> programs;
+};
+
+std::vector<Optional> optional_programs() {
+  std::vector<std::string_view> tracers;
+  for (const Tracer& tracer : kTracers) tracers.push_back(tracer.program);
+  return {{"explain", &KernelFeatures::explain, {"mesh_explain_pick"}},
+          {"kill", &KernelFeatures::kill, {"mesh_kill_tcp", "mesh_kill_udp"}},
+          {"tracing", &KernelFeatures::tracing, std::move(tracers)}};
+}
+
+void set_autoload(bpf_object* object, std::string_view name, bool load) {
+  ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object, std::string(name).c_str()), load);
+}
+
 /// The programs that know the owner maps of left sets, too.
 void set_moving_autoload(bpf_object* object, bool load) {
   bpf_program* program = nullptr;
@@ -93,7 +120,18 @@ void set_moving_autoload(bpf_object* object, bool load) {
 
 }  // namespace
 
-KernelFeatures probe_kernel_features() {
+base::Result<Programs> Programs::open_one(ProgramImage image, const KernelFeatures& features, std::string_view wanted) {
+  Programs programs = MESH_TRY(open_as(image, kTrialSizes, features));
+  bpf_object* object = programs.object_.get();
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object) {
+    ::bpf_program__set_autoload(program, ::bpf_program__name(program) == wanted);
+  }
+  MESH_CHECK(programs.load());
+  return programs;
+}
+
+KernelFeatures probe_kernel_features(ProgramImage image) {
   ::libbpf_set_print(keep_log);
   KernelFeatures features;
   features.retval = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_set_retval);
@@ -105,12 +143,25 @@ KernelFeatures probe_kernel_features() {
   features.kill = has_kernel_function("bpf_sock_destroy") && has_kernel_function("bpf_iter_tcp") &&
                   has_kernel_function("bpf_iter_udp");
   features.explain = ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SYSCALL, nullptr) == 1;
+  for (const Optional& some : optional_programs()) {
+    for (const std::string_view program : some.programs) {
+      if (!(features.*some.has)) break;
+      if (const auto loaded = Programs::open_one(image, features, program); !loaded) {
+        features.*some.has = false;
+        features.refused.push_back({std::string(some.feature), loaded.error().to_string()});
+      }
+    }
+  }
   return features;
 }
 
 void Programs::Close::operator()(bpf_object* object) const { ::bpf_object__close(object); }
 
 base::Result<Programs> Programs::open(ProgramImage image, const TableSizes& sizes) {
+  return open_as(image, sizes, probe_kernel_features(image));
+}
+
+base::Result<Programs> Programs::open_as(ProgramImage image, const TableSizes& sizes, KernelFeatures features) {
   ::libbpf_set_print(keep_log);
   load_log.clear();
   Programs programs;
@@ -127,7 +178,6 @@ base::Result<Programs> Programs::open(ProgramImage image, const TableSizes& size
   if (initial == nullptr || size != sizeof(mesh_config)) {
     return base::fail(base::ErrorKind::kInvalid, "read the BPF image: it has no configuration of this build's shape");
   }
-  const KernelFeatures features = probe_kernel_features();
   std::memcpy(&programs.config_, initial, sizeof(mesh_config));
   programs.config_.live_shard_mask = sizes.live_shards - 1;
   programs.config_.owner_mask = sizes.owners - 1;
@@ -149,15 +199,11 @@ base::Result<Programs> Programs::open(ProgramImage image, const TableSizes& size
     ::bpf_map__set_autocreate(find_map(object, previous), false);
   }
   set_moving_autoload(object, false);
-  ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object, "mesh_explain_pick"), features.explain);
   ::bpf_map__set_autocreate(find_map(object, "doomed"), features.kill);
-  for (const char* walk : {"mesh_kill_tcp", "mesh_kill_udp"}) {
-    ::bpf_program__set_autoload(::bpf_object__find_program_by_name(object, walk), features.kill);
+  for (const Optional& some : optional_programs()) {
+    for (const std::string_view program : some.programs) set_autoload(object, program, features.*some.has);
   }
-  for (const Tracer& tracer : kTracers) {
-    bpf_program* program = ::bpf_object__find_program_by_name(object, std::string(tracer.program).c_str());
-    ::bpf_program__set_autoload(program, features.tracing);
-  }
+  programs.features_ = std::move(features);
   return programs;
 }
 

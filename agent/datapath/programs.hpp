@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -17,24 +18,34 @@ struct bpf_object;
 
 namespace mesh::datapath {
 
-/// What the running kernel's helpers allow; decided by asking the kernel, not by its version.
+/// What the running kernel allows; decided by asking the kernel, not by its version.
 struct KernelFeatures {
+  /// Programs that the kernel should take, by what it has, and did not.
+  struct Refusal {
+    std::string feature;  ///< "kill"
+    std::string why;      ///< The verifier's last words.
+  };
   bool retval = false;          ///< bpf_set_retval: refusals are ECONNREFUSED (else EPERM), earlier denials are seen.
   bool mptcp = false;           ///< bpf_skc_to_mptcp_sock
   bool explain = false;         ///< Syscall programs.
   bool kernel_context = false;  ///< bpf_cast_to_kern_ctx and bpf_rdonly_cast
   bool kill = false;            ///< The iterators of kill.bpf.c, with bpf_sock_destroy.
   bool tracing = false;  ///< The programs of tracers.hpp. Without: no connect latency, errors are guessed at close.
+  std::vector<Refusal> refused;
 };
-KernelFeatures probe_kernel_features();
+/// Loads each program of `image` that the mesh can do without, on tables of its own: some 50 ms.
+KernelFeatures probe_kernel_features(ProgramImage image);
 
 class Programs {
  public:
   /// Reads the image and gives its maps their sizes; nothing is loaded yet.
   static base::Result<Programs> open(ProgramImage image, const TableSizes& sizes);
+  /// Loads one program alone.
+  static base::Result<Programs> open_one(ProgramImage image, const KernelFeatures& features, std::string_view program);
 
   /// The layout the image was compiled with.
   [[nodiscard]] const mesh_config& config() const { return config_; }
+  [[nodiscard]] const KernelFeatures& features() const { return features_; }
   /// The shape its maps will have.
   [[nodiscard]] MapShape shape(Table table) const;
 
@@ -54,10 +65,12 @@ class Programs {
   struct Close {
     void operator()(bpf_object* object) const;
   };
+  static base::Result<Programs> open_as(ProgramImage image, const TableSizes& sizes, KernelFeatures features);
   base::Result<void> write_config();
 
   std::unique_ptr<bpf_object, Close> object_;
   mesh_config config_{};
+  KernelFeatures features_;
 };
 
 }  // namespace mesh::datapath

@@ -95,26 +95,33 @@ Requirement hooks() {
   return {"hooks", Fitness::kOk, "cgroup socket programs load", {}};
 }
 
+constexpr const char* kWithoutKill =
+    "connections to drained endpoints are reset by sock_diag, which has to list all sockets: no bpf_sock_destroy";
+constexpr const char* kWithoutTracing =
+    "no connect latency, and how a connection failed is guessed when it is closed: no programs on tracepoints";
+
 }  // namespace
 
 std::vector<Requirement> probe_requirements(const std::string& cgroup_root, const std::string& bpffs_directory) {
   std::vector<Requirement> result{kernel_version(),       privileges(), cgroup2(cgroup_root),
                                   bpffs(bpffs_directory), btf(),        hooks()};
-  const KernelFeatures features = probe_kernel_features();
-  result.push_back(features.retval
-                       ? Requirement{"econnrefused", Fitness::kOk, "a refused connect() sees ECONNREFUSED", {}}
-                       : Requirement{"econnrefused", Fitness::kDegraded,
-                                     "a refused connect() sees EPERM: the kernel has no bpf_set_retval",
-                                     "use Linux 5.18 or newer"});
-  result.push_back(features.explain ? Requirement{"explain", Fitness::kOk, "explain runs the real pick", {}}
-                                    : Requirement{"explain", Fitness::kDegraded,
-                                                  "explain can't run the real pick: no syscall programs",
-                                                  "use Linux 5.14 or newer"});
-  result.push_back(features.kill ? Requirement{"kill", Fitness::kOk, "connections are reset by the kernel programs", {}}
-                                 : Requirement{"kill", Fitness::kDegraded,
-                                               "connections to drained endpoints are reset by sock_diag, which has to "
-                                               "list all sockets: the kernel has no bpf_sock_destroy",
-                                               "use Linux 6.5 or newer"});
+  const KernelFeatures features = probe_kernel_features(embedded_image());
+  const auto add = [&](const char* name, bool has, const char* with, const char* without, const char* remedy) {
+    result.push_back(has ? Requirement{name, Fitness::kOk, with, {}}
+                         : Requirement{name, Fitness::kDegraded, without, remedy});
+    for (const auto& refusal : features.refused) {
+      if (refusal.feature != name) continue;
+      result.back().detail += ": " + refusal.why;
+      result.back().remedy = "use another kernel; report this one, with its configuration";
+    }
+  };
+  add("econnrefused", features.retval, "a refused connect() sees ECONNREFUSED",
+      "a refused connect() sees EPERM: the kernel has no bpf_set_retval", "use Linux 5.18 or newer");
+  add("explain", features.explain, "explain runs the real pick", "explain can't run the real pick: no syscall programs",
+      "use Linux 5.14 or newer");
+  add("kill", features.kill, "connections are reset by the kernel programs", kWithoutKill, "use Linux 6.5 or newer");
+  add("tracing", features.tracing, "connect latency and errors are seen when they happen", kWithoutTracing,
+      "use Linux 5.14 or newer");
   return result;
 }
 

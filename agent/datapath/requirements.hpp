@@ -16,7 +16,8 @@ enum class Fitness : std::uint8_t {
 };
 
 struct Requirement {
-  std::string name;  ///< "kernel", "privileges", "cgroup2", "bpffs", "btf", "hooks", "econnrefused", "explain", "kill"
+  std::string name;  ///< "kernel", "privileges", "cgroup2", "bpffs", "btf", "hooks", "econnrefused", "explain", "kill",
+                     ///< "tracing"
   Fitness fitness = Fitness::kOk;
   std::string detail;  ///< What was found: "Linux 6.18.44".
   std::string remedy;  ///< Empty when there is nothing to do.

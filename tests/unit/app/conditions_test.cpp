@@ -108,6 +108,13 @@ TEST(Conditions, a_repair_is_noted_for_a_while_and_a_failed_one_degrades) {
   EXPECT_EQ(names(status), Names{"degraded drift"});
 }
 
+TEST(Conditions, programs_that_the_kernel_refuses_are_a_note) {
+  api::Status status = good_status();
+  status.refused = {{"kill", "R0 !read_ok"}};
+  EXPECT_EQ(names(status), Names{"notice program_refused"});
+  EXPECT_NE(conditions_of(status).front().message.find("R0 !read_ok"), std::string::npos);
+}
+
 TEST(Conditions, a_change_that_waits_too_long_is_a_stuck_writer) {
   api::Status status = good_status();
   status.apply.behind_s = 29;

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// A kernel that has everything and whose verifier refuses a program all the same.
+#include <elf.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <span>
+#include <string_view>
+
+#include "datapath/owners.hpp"
+#include "tests/bpf/mesh_fixture.hpp"
+
+namespace mesh::test {
+namespace {
+
+/// The image with the end of the program in `section` taken away: no verifier takes that.
+std::vector<std::byte> without_exit(std::string_view section) {
+  const auto image = datapath::embedded_image();
+  std::vector<std::byte> bytes(image.begin(), image.end());
+  Elf64_Ehdr header{};
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  const auto read = [&](std::size_t index) {
+    Elf64_Shdr entry{};
+    std::memcpy(&entry, bytes.data() + header.e_shoff + index * sizeof(entry), sizeof(entry));
+    return entry;
+  };
+  const Elf64_Shdr names = read(header.e_shstrndx);
+  for (std::size_t i = 0; i < header.e_shnum; ++i) {
+    const Elf64_Shdr entry = read(i);
+    const auto* name = reinterpret_cast<const char*>(bytes.data() + names.sh_offset + entry.sh_name);
+    if (section != name) continue;
+    constexpr std::array<std::byte, 8> kMove{std::byte{0xbf}};  // r0 = r0, where exit or a jump was
+    std::ranges::copy(kMove, bytes.begin() + static_cast<std::ptrdiff_t>(entry.sh_offset + entry.sh_size - 8));
+    return bytes;
+  }
+  ADD_FAILURE() << "no section " << section;
+  return bytes;
+}
+
+class RefusalTest : public MeshTest {
+ protected:
+  void SetUp() override {
+    if (const std::string why = Sandbox::unavailable(); !why.empty()) GTEST_SKIP() << "SKIPPED: " << why;
+    sandbox_ = std::make_unique<Sandbox>();
+  }
+  void open_without(std::string_view section) {
+    image_ = without_exit(section);
+    open([&](datapath::DatapathOptions& options) { options.image = image_; });
+  }
+  std::vector<std::string> refused() const {
+    std::vector<std::string> names;
+    for (const auto& refusal : mesh_->features().refused) {
+      names.push_back(refusal.feature);
+      EXPECT_NE(refusal.why.find("last insn is not an exit"), std::string::npos) << refusal.why;
+    }
+    return names;
+  }
+
+  std::vector<std::byte> image_;
+};
+
+using Names = std::vector<std::string>;
+
+TEST_F(RefusalTest, without_the_kill_programs_sock_diag_resets) {
+  open_without("iter/udp");
+  ASSERT_TRUE(mesh_);
+  EXPECT_EQ(refused(), Names{"kill"});
+  EXPECT_FALSE(mesh_->features().kill);
+  EXPECT_TRUE(mesh_->features().explain);
+
+  const Server server = tcp_server();
+  tables_->add_service(at("240.0.0.1:80"), IPPROTO_TCP, {server.address}, {.flags = MESH_RANGE_FEEDBACK});
+  const base::Fd client = open_socket(AF_INET, SOCK_STREAM);
+  ASSERT_EQ(connect_to(client, at("240.0.0.1:80")), 0);
+  std::vector<mesh_owner> records;
+  datapath::OwnerMemory::map(mesh_->maps(), datapath::Access::kRead)->for_each([&](const mesh_owner& record) {
+    records.push_back(record);
+  });
+  const auto killer = mesh_->make_killer();
+  ASSERT_TRUE(killer);
+  EXPECT_FALSE(killer->uses_iterators());
+  EXPECT_EQ(killer->kill(records).count(datapath::KillOutcome::kKilled), 1U);
+}
+
+TEST_F(RefusalTest, without_the_tracing_programs_connections_are_balanced_and_the_books_kept) {
+  open_without("tp_btf/inet_sk_error_report");
+  ASSERT_TRUE(mesh_);
+  EXPECT_EQ(refused(), Names{"tracing"});
+  EXPECT_FALSE(mesh_->features().tracing);
+
+  const Server server = tcp_server();
+  const auto service =
+      tables_->add_service(at("240.0.0.1:80"), IPPROTO_TCP, {server.address}, {.flags = MESH_RANGE_FEEDBACK});
+  {
+    const base::Fd client = open_socket(AF_INET, SOCK_STREAM);
+    ASSERT_EQ(connect_to(client, at("240.0.0.1:80")), 0);
+    EXPECT_EQ(peer_of(client), at("240.0.0.1:80"));
+  }
+  EXPECT_EQ(opened(tables_->backends_of(service).front()), 1U);
+  EXPECT_EQ(owners(), 0U);
+}
+
+TEST_F(RefusalTest, a_program_that_the_mesh_needs_fails_the_start_and_says_why) {
+  image_ = without_exit("cgroup/connect4");
+  datapath::DatapathOptions wanted = options();
+  wanted.image = image_;
+  const auto opened = datapath::Datapath::open(std::move(wanted));
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().to_string().find("last insn is not an exit"), std::string::npos)
+      << opened.error().to_string();
+}
+
+}  // namespace
+}  // namespace mesh::test
