@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "discovery/consul.hpp"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "base/clock.hpp"
+#include "http/fetch.hpp"
+
+namespace mesh::discovery {
+namespace {
+
+using base::TimePoint;
+using std::chrono::milliseconds;
+using namespace std::chrono_literals;
+
+constexpr std::string_view kUnix = "unix://";
+constexpr auto kSlowestBody = 60s;      // from its first byte to its last
+constexpr auto kLongestPause = 1000ms;  // between two looks at what is due
+constexpr int kPublishShare = 4;        // of its time the thread spends at most a fifth on publishing
+
+http::FetchSettings fetch_settings(const ConsulSettings& settings) {
+  http::FetchSettings fetch;
+  if (!settings.token_file.empty()) {
+    fetch.credentials.push_back({.header = "X-Consul-Token", .prefix = "", .value = "", .file = settings.token_file});
+  }
+  fetch.tls = {.ca = {.file = settings.tls.ca_file, .text = ""},
+               .certificate = {.file = settings.tls.certificate, .text = ""},
+               .key = {.file = settings.tls.key, .text = ""},
+               .server_name = settings.tls.server_name,
+               .verify = settings.tls.verify};
+  if (settings.address.starts_with(kUnix)) fetch.unix_socket = settings.address.substr(kUnix.size());
+  fetch.connect_timeout = std::min<milliseconds>(settings.timeout, 5s);
+  return fetch;
+}
+
+/// One life of the connection to Consul.
+class Run {
+ public:
+  Run(const ConsulSettings& settings, ConsulWatch& watch, Feed& feed)
+      : base_(settings.address.starts_with(kUnix) ? "http://localhost" : settings.address),
+        watch_(watch),
+        feed_(feed),
+        fetcher_(fetch_settings(settings)) {}
+
+  base::Result<void> go() {
+    watch_.restart();
+    while (!feed_.stopping()) {
+      MESH_CHECK(ask(base::steady_now()));
+      const auto finished = fetcher_.run(pause(base::steady_now()), feed_.wake_fd());
+      if (feed_.stopping()) break;
+      base::Result<void> result = take(finished);
+      for (base::Error& error : watch_.take_reports()) feed_.report(std::move(error));
+      tell();
+      if (!result) return result;
+    }
+    return {};
+  }
+
+ private:
+  base::Result<void> ask(TimePoint now) {
+    ConsulWatch::Step step = watch_.step(now);
+    for (const ConsulWatch::AskId id : step.cancel) {
+      const auto found = std::ranges::find(asks_, id, &decltype(asks_)::value_type::second);
+      if (found == asks_.end()) continue;
+      fetcher_.cancel(found->first);
+      asks_.erase(found);
+    }
+    for (ConsulWatch::Ask& one : step.start) {
+      http::FetchRequest request;
+      request.url = base_ + one.target;
+      request.no_progress = one.no_progress;
+      request.deadline = one.no_progress + kSlowestBody;
+      request.body_limit = kMaxConsulBody;
+      asks_.emplace(MESH_TRY(fetcher_.begin(std::move(request))), one.id);
+    }
+    return {};
+  }
+
+  [[nodiscard]] milliseconds pause(TimePoint now) const {
+    TimePoint until = std::min(now + kLongestPause, watch_.wake_at());
+    if (unsaid_) until = std::min(until, publish_at_);
+    return std::max(0ms, std::chrono::ceil<milliseconds>(until - now));
+  }
+
+  base::Result<void> take(const std::vector<http::Fetcher::Finished>& finished) {
+    for (const auto& [id, response] : finished) {
+      const auto found = asks_.find(id);
+      const ConsulWatch::AskId ask = found->second;
+      asks_.erase(found);
+      if (!response) return std::unexpected(response.error());
+      if (response->retry_after) feed_.leave_alone_for(*response->retry_after);
+      MESH_CHECK(watch_.answered(ask, *response, base::steady_now()));
+      unsaid_ = true;
+    }
+    return {};
+  }
+
+  /// Publishes what changed. Many changes of many services are put together, so that publishing leaves time for asking.
+  void tell() {
+    const TimePoint now = base::steady_now();
+    if (!unsaid_ || now < publish_at_) return;
+    unsaid_ = false;
+    if (auto services = watch_.take_update()) {
+      feed_.publish(std::move(*services));
+      const TimePoint end = base::steady_now();
+      publish_at_ = end + kPublishShare * (end - now);
+      if (!watch_.is_fresh()) feed_.report(watch_.trouble());
+    } else if (watch_.is_fresh()) {
+      feed_.confirm();
+    }
+  }
+
+  const std::string base_;
+  ConsulWatch& watch_;
+  Feed& feed_;
+  http::Fetcher fetcher_;
+  std::unordered_map<http::Fetcher::Id, ConsulWatch::AskId> asks_;
+  bool unsaid_ = false;  // answers came since the last tell()
+  TimePoint publish_at_{};
+};
+
+}  // namespace
+
+ConsulRegistry::ConsulRegistry(ConsulSettings settings, ServicePolicy policy, std::uint64_t seed)
+    : settings_(settings), watch_(std::move(settings), std::move(policy), seed) {}
+
+base::Result<void> ConsulRegistry::run(Feed& feed) { return Run(settings_, watch_, feed).go(); }
+
+}  // namespace mesh::discovery
