@@ -386,7 +386,7 @@ TEST_F(SharedWatchTest, a_registration_makes_all_be_read_at_a_pace) {
   EXPECT_EQ(answer_all(7).size(), 50U);
   good("/v1/catalog/services", 8, catalog(names_));
   EXPECT_THAT(answer_all(8), IsEmpty()) << "twice in a short time is enough";
-  EXPECT_EQ(watch_->wake_at(), kStart + 50 * 1s / ConsulWatch::kReadsPerSecond);
+  EXPECT_EQ(watch_->wake_at(), kStart + 50 * 1000ms / ConsulWatch::kReadsPerSecond);
   now_ = watch_->wake_at();
   step();
   EXPECT_EQ(answer_all(8).size(), 50U);
