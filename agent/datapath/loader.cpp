@@ -215,6 +215,9 @@ base::Result<void> Datapath::attach_and_switch(unsigned number, const std::vecto
   MESH_CHECK(attach_tracers());
   if (moving) {
     MESH_CHECK(attach(Phase::kMoving));
+    // An old release program that is still running knows only the left map: it would leave the copy of a record behind,
+    // for good if this start were killed before the second pass.
+    wait_for_running_programs();
     for (OwnerMerge& merge : merges) MESH_CHECK(merge.first_pass());
     MESH_CHECK(attach(Phase::kWriters));
   } else {
