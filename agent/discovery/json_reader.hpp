@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON text to Values, streaming: the elements of top-level lists go to the sink one by one, so that a file of 10,000
-// services needs memory for its text and one service. The only user of nlohmann's parser in discovery.
+// services needs memory for its text and one service.
 #pragma once
 
 #include <cstddef>
