@@ -2,18 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Consul agent for tests: the parts of its HTTP API that clients of services use, with the real rules and with faults.
 
-  tests/doubles/consul_double.py --port 8500 [--control-port 8501] [--cert FILE --key FILE [--client-ca FILE]]
-                                 [--unix PATH] [--acl deny]
+  tests/doubles/consul_double.py --port 8500 --control PATH [--cert FILE --key FILE [--client-ca FILE]] [--unix PATH]
+                                 [--acl deny]
 
-It says "ready PORT CONTROL_PORT" when it listens. Rules kept as the real one has them: one index for all writes and
+It says "ready PORT" when it listens. Rules kept as the real one has them: one index for all writes and
 per service; blocking queries that return after their wait plus up to a sixteenth, also without a change, and wait for
 an index that lies ahead; index 0 and negative ones; X-Consul-* headers; the limit of connections per client; tokens
 that see a part, with answers that say they were filtered; maintenance as critical checks of known names; default
 weights; the agent's own registrations on its own node.
 
-Faults and bulk data come through the control port, which is never disturbed:
+Faults and bulk data come by HTTP over the control socket, which is never disturbed:
 
-  PUT /fault    {"kind": KIND, "path": "/v1/health", "count": 3, ...}  for requests whose path begins so; count -1: always
+  PUT /fault    {"kind": KIND, "path": "/v1/health", "count": 3, ...}  for reads whose path begins so; count -1: always
                 hang | slow (seconds) | half | wrong_length | garbage | cut (at: bytes of the whole answer) | status
                 (status, body, headers) | no_leader | reset_index (to) | contact (ms, leader) | drop_header | empty
   DELETE /fault                            ends all faults
@@ -396,7 +396,7 @@ class Double:
             self.store.set_check(NODE, dict(check, Status=status, Output=note))
         return check is not None
 
-    # --- the control port -----------------------------------------------------------------------------------------
+    # --- the control socket ---------------------------------------------------------------------------------------
     async def control(self, method, path, body):
         if path == "/fault":
             if method == "DELETE":
@@ -576,7 +576,7 @@ class Double:
         self.stats["requests"] += 1
         kind_of_path = "/".join(target.partition("?")[0].split("/")[:4])
         self.stats["paths"][kind_of_path] = self.stats["paths"].get(kind_of_path, 0) + 1
-        fault = self.fault_for(target)
+        fault = self.fault_for(target) if method == "GET" else {"kind": ""}
         if fault["kind"] == "hang":
             await asyncio.Event().wait()
         # A client that goes away ends its blocking query, as with the real one.
@@ -635,7 +635,7 @@ async def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--control-port", type=int, default=0)
+    parser.add_argument("--control", required=True)
     parser.add_argument("--unix")
     parser.add_argument("--cert")
     parser.add_argument("--key")
@@ -656,8 +656,8 @@ async def main():
     server = await asyncio.start_server(double.serve, options.host, options.port, ssl=context, limit=limit, backlog=512)
     if options.unix:
         await asyncio.start_unix_server(double.serve, options.unix, limit=limit)
-    control = await asyncio.start_server(double.serve_control, options.host, options.control_port, limit=limit)
-    print("ready", server.sockets[0].getsockname()[1], control.sockets[0].getsockname()[1], flush=True)
+    await asyncio.start_unix_server(double.serve_control, options.control, limit=limit)
+    print("ready", server.sockets[0].getsockname()[1], flush=True)
     await asyncio.Event().wait()
 
 
