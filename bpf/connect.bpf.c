@@ -14,7 +14,7 @@
  * Counted: per service connects, refused, passed, affinity_hits; per backend opened, and closed where a socket connects
  * anew; in `reasons` whatever was not ordinary.
  */
-#include "mesh_hook.h"
+#include "mesh_listener.h"
 #include "mesh_outcome.h"
 
 /* The kernel's own socket, as far as it is looked at. */
@@ -136,6 +136,11 @@ static __always_inline int mesh_connect(struct bpf_sock_addr *ctx, enum mesh_fam
   if (reason != MESH_REASON_NONE) {
     mesh_count_refused(service_id, reason);
     return mesh_refuse();
+  }
+  if (choice.listener && !mesh_listener_is_there(ctx, family, &choice, key.proto)) {
+    mesh_count(MESH_REASON_LISTENER_ABSENT);
+    MESH_COUNT_SERVICE(service_id, passed);
+    return mesh_connect_elsewhere(ctx);
   }
   mesh_record_owner(ctx, &key, service_id, &choice);
   mesh_write_address(ctx, family, choice.addr, choice.port_be);

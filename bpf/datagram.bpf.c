@@ -14,7 +14,7 @@
  * Limits: a socket remembers MESH_UDP_PEERS services and the last two backends of each. Two services with one and the
  * same backend address, used from one socket: an answer is said to come from the one that was used first.
  */
-#include "mesh_hook.h"
+#include "mesh_listener.h"
 
 /*
  * Where the socket keeps a service, or where there is room for it; MESH_UDP_PEERS if there is none. Entries are taken in
@@ -85,6 +85,11 @@ static __always_inline int mesh_send(struct bpf_sock_addr *ctx, enum mesh_family
       peer->backend_id = choice.backend_id;
       peer->backend_generation = choice.backend_generation;
     }
+  }
+  if (choice.listener && !mesh_listener_is_there(ctx, family, &choice, MESH_IPPROTO_UDP)) {
+    mesh_count(MESH_REASON_LISTENER_ABSENT);
+    MESH_COUNT_SERVICE(service_id, passed);
+    return MESH_ALLOW;
   }
   mesh_write_address(ctx, family, choice.addr, choice.port_be);
   MESH_COUNT_SERVICE(service_id, datagrams);

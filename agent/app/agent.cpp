@@ -11,11 +11,13 @@
 #include <filesystem>
 
 #include "app/agent_admin.hpp"
+#include "app/internal_source.hpp"
 #include "app/version.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
 #include "datapath/counters.hpp"
 #include "datapath/grace.hpp"
+#include "datapath/listeners.hpp"
 #include "datapath/owners.hpp"
 #include "datapath/records.hpp"
 #include "observe/metrics.hpp"
@@ -26,6 +28,8 @@ namespace {
 using datapath::Table;
 
 constexpr std::string_view kFileSource = "file";
+constexpr std::string_view kCanaryOffers = "canary";  // what the reconciler knows them by
+constexpr std::string_view kNamesOffers = "names";
 constexpr auto kTick = std::chrono::seconds(1);
 constexpr auto kCanaryPatience = std::chrono::seconds(5);  // READY does not wait longer for the first canary connects
 
@@ -56,6 +60,13 @@ datapath::NamedBackends named_backends(const datapath::MapSet& maps) {
 
 /// The one attached cgroup ("/system.slice/shop.service" is "shop"), or else this host: the books don't tell who of
 /// several connected.
+/// In order of precedence: nobody takes the canary's address, and a service wins over a resolver's stand-in.
+std::vector<std::string> sources_of(const AgentSettings& settings) {
+  std::vector<std::string> sources{std::string(kCanaryOffers), std::string(kFileSource)};
+  if (settings.names.enabled) sources.emplace_back(kNamesOffers);
+  return sources;
+}
+
 observe::IstioSource istio_source(const std::vector<std::string>& cgroups) {
   if (cgroups.size() == 1) {
     std::string name = cgroups.front().substr(cgroups.front().rfind('/') + 1);
@@ -84,6 +95,26 @@ Agent::~Agent() {
   if (drainer_) drainer_->stop();
   if (housekeeper_) housekeeper_->stop();
   if (reconciler_) reconciler_->stop();
+  if (names_) names_->stop();
+}
+
+base::Result<void> Agent::make_names() {
+  const AgentSettings& settings = start_.config.agent;
+  if (!settings.names.enabled) return {};
+  NamesKeeper::Options options{
+      .settings = settings.names,
+      .loop = loop_kind(settings.loop),
+      .cgroup_folders = {},
+      .own_folder = own_cgroup_.folder,
+      .hidden = {std::string(kInternalSource)},
+      .mark = [this](int fd) { return datapath::mark_listener(datapath_->maps(), fd); },
+      .publish =
+          [this](discovery::UpdatePtr update) { reconciler_->offer(std::string(kNamesOffers), std::move(update)); }};
+  for (const std::string& path : datapath_->cgroups()) {
+    options.cgroup_folders.push_back(datapath_->cgroup_root() + path);
+  }
+  names_ = std::make_unique<NamesKeeper>(std::move(options));
+  return names_->start();
 }
 
 base::Result<std::unique_ptr<Agent>> Agent::make(StartConfig start, Signals signals) {
@@ -94,6 +125,7 @@ base::Result<std::unique_ptr<Agent>> Agent::make(StartConfig start, Signals sign
   MESH_CHECK(agent->make_kernel_side());
   MESH_CHECK(agent->make_sources());
   MESH_CHECK(agent->make_workers());
+  MESH_CHECK(agent->make_names());
   MESH_CHECK(agent->make_admin());
   return agent;
 }
@@ -151,16 +183,18 @@ base::Result<void> Agent::make_sources() {
 base::Result<void> Agent::make_workers() {
   const AgentSettings& settings = start_.config.agent;
   const model::HealthView health = health_from_kernel();
-  reconciler_ = std::make_unique<Reconciler>(
-      Reconciler::Options{.sources = {std::string(kCanarySource), std::string(kFileSource)},
-                          .audit_interval = settings.audit_interval,
-                          .here = {settings.zone, settings.node}},
-      *writer_, health, [this](ReconciledPtr reconciled) {
-        if (!reconciled->error) datapath_->record_applied(reconciled->kernel_generation, reconciled->applied_at);
-        prober_->set_services(reconciled->snapshot);
-        drainer_->routes_changed();
-        loop_.loop->post([this, reconciled] { on_reconciled(*reconciled); });
-      });
+  reconciler_ =
+      std::make_unique<Reconciler>(Reconciler::Options{.sources = sources_of(settings),
+                                                       .audit_interval = settings.audit_interval,
+                                                       .here = {settings.zone, settings.node}},
+                                   *writer_, health, [this](ReconciledPtr reconciled) {
+                                     if (!reconciled->error)
+                                       datapath_->record_applied(reconciled->kernel_generation, reconciled->applied_at);
+                                     prober_->set_services(reconciled->snapshot);
+                                     if (names_) names_->set_services(reconciled->snapshot);
+                                     drainer_->routes_changed();
+                                     loop_.loop->post([this, reconciled] { on_reconciled(*reconciled); });
+                                   });
   prober_ =
       std::make_unique<health::Prober>(health::Prober::Options{.loop = loop_kind(settings.loop),
                                                                .max_probes_per_second = settings.max_probes_per_second,
@@ -278,16 +312,16 @@ void Agent::offer_canary_services() {
   auto update = std::make_shared<model::Update>();
   update->generation = 1;
   if (canary_) update->services = canary_->services();
-  update->status.name = kCanarySource;
+  update->status.name = kInternalSource;
   update->status.state = model::SourceState::kSynced;
-  reconciler_->offer(std::string(kCanarySource), std::move(update));
+  reconciler_->offer(std::string(kCanaryOffers), std::move(update));
 }
 
 /// Notes the last good state, unless what is in force came from it.
 void Agent::keep_state(const model::SnapshotPtr& snapshot) {
   if (config_->state().from_state) return;
   model::Snapshot kept = *snapshot;
-  std::erase_if(kept.services, [](const auto& service) { return service->source == kCanarySource; });
+  std::erase_if(kept.services, [](const auto& service) { return service->source == kInternalSource; });
   state_->save(config_->state().config.agent, std::make_shared<const model::Snapshot>(std::move(kept)));
 }
 
@@ -355,6 +389,7 @@ void Agent::tell_ready() {
 /// On the housekeeper's thread.
 void Agent::keep_house() {
   if (certificate_) certificate_->look();
+  if (names_) names_->look();
   books_->look(base::steady_now());
   const auto reconciled = reconciler_->latest();
   if (!reconciled->snapshot) return;
@@ -487,6 +522,11 @@ observe::MetricsInput Agent::gather_metrics() {
   input.admin = {admin.connections, admin.refused_connections, admin.requests, admin.errors,
                  admin.denied,      admin.malformed,           admin.timeouts, admin.tls};
   const Drainer::Counts drains = drainer_->counts();
+  if (names_) {
+    const names::ResponderStats names = names_->stats();
+    input.names = {names.answered,  names.negative, names.forwarded, names.failed,
+                   names.timed_out, names.dropped,  names.places,    names.listeners};
+  }
   input.drains = {drains.reset, drains.failed, drains.unreachable, drains.leaving};
   input.max_series = config.running.metrics_max_series;
   if (config.running.metrics_istio) input.istio = istio_source(datapath_->cgroups());

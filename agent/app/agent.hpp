@@ -25,6 +25,7 @@
 #include "app/housekeeper.hpp"
 #include "app/jobs.hpp"
 #include "app/lifecycle.hpp"
+#include "app/names_keeper.hpp"
 #include "app/reconciler.hpp"
 #include "app/scrape.hpp"
 #include "app/service_metrics.hpp"
@@ -63,6 +64,7 @@ class Agent {
   base::Result<void> make_kernel_side();
   base::Result<void> make_sources();
   base::Result<void> make_workers();
+  base::Result<void> make_names();
   [[nodiscard]] std::vector<Watcher::Part> make_watcher_parts();
   base::Result<void> make_admin();
 
@@ -101,6 +103,7 @@ class Agent {
   std::unique_ptr<StateStore> state_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<health::Prober> prober_;
+  std::unique_ptr<NamesKeeper> names_;  ///< Null: not wanted.
   observe::FlowLog flows_;
   std::optional<datapath::EventRing> events_;
   std::unique_ptr<observe::Journal> journal_;

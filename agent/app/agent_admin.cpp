@@ -9,6 +9,7 @@
 #include "app/bpf_views.hpp"
 #include "app/connections.hpp"
 #include "app/explain.hpp"
+#include "app/internal_source.hpp"
 #include "app/target.hpp"
 #include "app/traffic.hpp"
 #include "app/version.hpp"
@@ -32,7 +33,7 @@ std::optional<double> ago(base::WallTime time, base::WallTime now) {
 
 std::string when(base::WallTime time) { return time == base::WallTime{} ? std::string() : base::format_rfc3339(time); }
 
-bool is_canary(const model::Service& service) { return service.source == kCanarySource; }
+bool is_canary(const model::Service& service) { return service.source == kInternalSource; }
 
 /// A readiness check that fails for each condition of these names.
 void add_unless(const api::Status& status, api::ReadyView& view, const std::string& name,
@@ -223,7 +224,7 @@ api::SourceList AgentAdmin::sources() {
   api::SourceList list;
   if (!reconciled->snapshot) return list;
   for (const auto& source : reconciled->snapshot->sources) {
-    if (source.name != kCanarySource) list.items.push_back(source_view(source, base::wall_now()));
+    if (source.name != kInternalSource) list.items.push_back(source_view(source, base::wall_now()));
   }
   list.conflicts = conflict_views(*reconciled->snapshot);
   return list;
@@ -439,7 +440,7 @@ api::ReadyView AgentAdmin::ready() {
 void AgentAdmin::connections(const api::ConnectionRequest& request, Reply<std::string> reply) {
   agent_.jobs_->run(
       [this, request]() -> base::Result<std::string> {
-        const ServiceNames names(agent_.reconciler_->latest()->snapshot, kCanarySource);
+        const ServiceNames names(agent_.reconciler_->latest()->snapshot, kInternalSource);
         return api::encode(MESH_TRY(list_connections(agent_.datapath_->maps(), agent_.datapath_->cgroup_root(), names,
                                                      request, base::steady_now())));
       },
@@ -449,7 +450,7 @@ void AgentAdmin::connections(const api::ConnectionRequest& request, Reply<std::s
 void AgentAdmin::flows(const api::FlowRequest& request, Reply<std::string> reply) {
   agent_.jobs_->run(
       [this, request]() -> base::Result<std::string> {
-        const ServiceNames names(agent_.reconciler_->latest()->snapshot, kCanarySource);
+        const ServiceNames names(agent_.reconciler_->latest()->snapshot, kInternalSource);
         api::FlowList list = MESH_TRY(list_flows(agent_.flows_, agent_.datapath_->cgroup_root(), names, request,
                                                  base::steady_now(), base::wall_now()));
         list.dropped_by_ring = MESH_TRY(datapath::read_reasons(agent_.datapath_->maps()))[MESH_REASON_EVENTS_DROPPED];

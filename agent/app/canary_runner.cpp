@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "app/internal_source.hpp"
 #include "base/log.hpp"
 
 namespace mesh::app {
@@ -61,7 +62,7 @@ std::vector<model::ServicePtr> CanaryRunner::services() const {
     service->name = "meshd-canary";
     service->frontend = {*vip, tcp ? model::Protocol::kTcp : model::Protocol::kUdp};
     service->endpoints.push_back({.address = listener.address});
-    service->source = kCanarySource;
+    service->source = kInternalSource;
     service->origin = "agent.canary";
     services.push_back(std::move(service));
   }

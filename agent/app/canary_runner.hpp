@@ -19,8 +19,6 @@
 
 namespace mesh::app {
 
-/// The internal services the canary connects to; their source is kCanarySource and no list shows them.
-inline constexpr std::string_view kCanarySource = "canary";
 inline constexpr std::uint16_t kCanaryPort = 4240;
 
 class CanaryRunner {
@@ -39,7 +37,7 @@ class CanaryRunner {
   static base::Result<std::unique_ptr<CanaryRunner>> open(io::Loop& loop, Options options, Reported reported);
   ~CanaryRunner();
 
-  /// What to merge as the source kCanarySource: one service per listener, with the listener as its endpoint.
+  /// What to merge, of kInternalSource: one service per listener, with the listener as its endpoint.
   [[nodiscard]] std::vector<model::ServicePtr> services() const;
 
   /// Starts checking these cgroups (paths below the mount); may be called again with others.

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "app/canary_runner.hpp"
+#include "app/internal_source.hpp"
 #include "datapath/counters.hpp"
 #include "datapath/records.hpp"
 
@@ -29,7 +30,7 @@ std::string label_of(const model::RoutingTablePtr& table, const model::Frontend&
 }  // namespace
 
 Chronicle::Chronicle(const datapath::Datapath& datapath, observe::Journal& journal)
-    : datapath_(datapath), journal_(journal), routes_(kCanarySource) {}
+    : datapath_(datapath), journal_(journal), routes_(kInternalSource) {}
 
 void Chronicle::look(const Watcher::Round& round) {
   for (auto& event : routes_.look(round.reconciled->routing)) journal_.note(std::move(event));

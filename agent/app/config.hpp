@@ -26,6 +26,15 @@ struct CanarySettings {
   bool operator==(const CanarySettings&) const = default;
 };
 
+/// Answers to `<service>.mesh` for processes in the attached cgroups.
+struct NamesSettings {
+  bool enabled = false;
+  std::string domain = "mesh";
+  std::vector<std::string> resolvers;  ///< IP addresses, beside those of each client's resolv.conf.
+  std::uint16_t port = 15353;          ///< On loopback, in each client's network namespace; and the next 15.
+  bool operator==(const NamesSettings&) const = default;
+};
+
 /// PEM files of a TLS server; both empty: no TLS.
 struct CertificateFiles {
   std::string certificate;  ///< Then its chain.
@@ -56,6 +65,7 @@ struct AgentSettings {
   std::chrono::milliseconds audit_interval{30'000};  ///< Between comparisons of the kernel tables with what is wanted.
   datapath::TableSizes limits;
   CanarySettings canary;
+  NamesSettings names;
   std::string zone;  ///< Where this agent runs, for `prefer`; empty: unknown.
   std::string node;
   bool operator==(const AgentSettings&) const = default;

@@ -5,6 +5,8 @@
 #include <array>
 #include <bit>
 
+#include "names/message.hpp"
+
 namespace mesh::app {
 
 using namespace std::chrono_literals;
@@ -30,6 +32,7 @@ constexpr std::int64_t kMaxTable = 1 << 26;  // elements; the kernel's own limit
 const AgentSettings kFreshAgent{};
 const TableSizes kFreshSizes{};
 const CanarySettings kFreshCanary{};
+const NamesSettings kFreshNames{};
 const CertificateFiles kFreshCertificate{};
 
 /// "/a/b" without dots, doubled or trailing slashes; "" if it is none.
@@ -137,6 +140,32 @@ void decode_canary_address(Decoder& decoder, const Key& key, const Value& value,
   static_cast<CanarySettings*>(target)->*Member = std::move(text);
 }
 
+void decode_domain(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  const bool plain = std::ranges::all_of(
+      text, [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.'; });
+  if (!plain || text.empty() || !names::is_name(text)) {
+    decoder.error(value, "'" + text + "' is not a domain in lower case", "write it as mesh or mesh.example");
+    return;
+  }
+  static_cast<NamesSettings*>(target)->domain = std::move(text);
+}
+
+void decode_resolvers(Decoder& decoder, const Key&, const Value& value, void* target) {
+  std::vector<std::string> texts;
+  if (!decoder.strings(value, texts)) return;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    const auto ip = base::IpAddress::parse(texts[i]);
+    if (ip && !ip->is_unspecified()) continue;
+    decoder.element(value.items[i], i, [&](const Value& item) {
+      decoder.error(item, "'" + texts[i] + "' is not an IP address", "write it as 10.96.0.10");
+    });
+    return;
+  }
+  static_cast<NamesSettings*>(target)->resolvers = std::move(texts);
+}
+
 template <auto Member>
 void decode_power_of_two(Decoder& decoder, const Key& key, const Value& value, void* target) {
   std::int64_t number = 0;
@@ -214,6 +243,16 @@ constexpr Key kCanaryKeys[] = {
 };
 const Table kCanaryTable{.name = "canary", .keys = kCanaryKeys, .defaults = &kFreshCanary};
 
+constexpr Key kNamesKeys[] = {
+    key<&NamesSettings::enabled>("enabled", "Answer <service>.mesh for processes in the attached cgroups."),
+    with_decode(key<&NamesSettings::domain>("domain", "What the names of services end with."), decode_domain),
+    with_decode(key<&NamesSettings::resolvers>(
+                    "resolvers", "IP addresses of resolvers that clients use, beside those in their /etc/resolv.conf."),
+                decode_resolvers),
+    key<&NamesSettings::port>("port", "First of 16 loopback ports in each client's network namespace.", {1024, 65520}),
+};
+const Table kNamesTable{.name = "names", .keys = kNamesKeys, .defaults = &kFreshNames};
+
 constexpr Key kAgentKeys[] = {
     required(with_decode(
         key<&AgentSettings::cgroups>(
@@ -251,6 +290,7 @@ constexpr Key kAgentKeys[] = {
     table_key<&AgentSettings::limits>("limits", "Sizes of the kernel tables; a change holds from the next start.",
                                       kLimitsTable),
     table_key<&AgentSettings::canary>("canary", "Connects that prove the status.", kCanaryTable),
+    table_key<&AgentSettings::names>("names", "Names for services.", kNamesTable),
 };
 
 template <const Value* Sections::* Member>

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "app/canary_runner.hpp"
+#include "app/internal_source.hpp"
 #include "app/kernel_view.hpp"
 #include "base/clock.hpp"
 #include "datapath/books.hpp"
@@ -36,7 +37,7 @@ base::Result<void> ServiceMetricsReader::read(const Reconciled& reconciled, cons
   OwnedIds owned;
   for (const auto& route : reconciled.routing->services) {
     const model::Service& service = *route->service;
-    if (service.source == kCanarySource) continue;
+    if (service.source == kInternalSource) continue;
     observe::ServiceMetrics& metrics = input.services.emplace_back();
     metrics.name = service.name;
     metrics.port = service.frontend.address.port;

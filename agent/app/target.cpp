@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "app/canary_runner.hpp"
+#include "app/internal_source.hpp"
 
 namespace mesh::app {
 namespace {
@@ -85,7 +86,7 @@ base::Result<std::vector<model::ServicePtr>> find_services(const model::Snapshot
   std::string other_ports;
   std::string near;
   for (const auto& service : snapshot.services) {
-    if (service->source == kCanarySource && !target.address) continue;
+    if (service->source == kInternalSource && !target.address) continue;
     if (target.matches(*service)) found.push_back(service);
     if (target.address) continue;
     if (service->name == target.name) other_ports += " " + service->frontend.to_string();

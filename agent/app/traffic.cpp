@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "app/canary_runner.hpp"
+#include "app/internal_source.hpp"
 #include "app/target.hpp"
 #include "datapath/books.hpp"
 #include "datapath/counters.hpp"
@@ -98,7 +99,7 @@ base::Result<api::TrafficList> list_traffic(datapath::Datapath& datapath, const 
   bool any = false;
   for (const auto& route : routing ? routing->services : std::vector<model::ServiceRoutePtr>{}) {
     const model::Service& service = *route->service;
-    if (service.source == kCanarySource || (target && !target->matches(service))) continue;
+    if (service.source == kInternalSource || (target && !target->matches(service))) continue;
     any = true;
     const auto id = ids.find(service.frontend);
     if (id == ids.end()) continue;

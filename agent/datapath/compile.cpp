@@ -157,7 +157,9 @@ Compiler::Placed Compiler::place_backends(std::uint32_t id, const model::Service
   }
   const auto record = [&](std::size_t i, std::uint32_t generation) {
     const bool ejected = i < next.eligibility.size() && next.eligibility[i] == model::Eligibility::kEjected;
-    return record_of(endpoints[i], id, generation, route_weights_[i], ejected);
+    mesh_backend backend = record_of(endpoints[i], id, generation, route_weights_[i], ejected);
+    if (next.service->own_listeners) backend.flags |= MESH_BACKEND_LISTENER;
+    return backend;
   };
   endpoint_ids_.clear();
 

@@ -151,6 +151,7 @@ base::Result<std::vector<MapUse>> read_map_use(const MapSet& maps) {
         break;
       case Table::kUdpPeers:
       case Table::kMptcpOwner:
+      case Table::kListeners:
         break;  // in the sockets, without a number of its own
       case Table::kEvents:
         break;  // emptied several times a second
@@ -216,6 +217,7 @@ std::vector<SizeEstimate> estimate(const TableSizes& sizes) {
       hash(sizeof(mesh_affinity_key), sizeof(mesh_affinity)),
       {BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(mesh_udp_peers), 0, BPF_F_NO_PREALLOC},
       {BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(std::uint64_t), 0, BPF_F_NO_PREALLOC},
+      {BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(std::uint32_t), 0, BPF_F_NO_PREALLOC},
       {BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(std::uint64_t), MESH_REASONS_MAX, 0},
       {BPF_MAP_TYPE_RINGBUF, 0, 0, 1, 0},
   }};

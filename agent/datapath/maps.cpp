@@ -39,6 +39,7 @@ constexpr std::array<TableFacts, kTableCount> kFacts{{
     {"affinity", false, "agent.limits.affinities"},
     {"udp_peers", false, ""},
     {"mptcp_owner", false, ""},
+    {"listeners", false, ""},
     {"reasons", false, ""},
     {"events", false, "agent.limits.events"},
 }};
@@ -81,6 +82,7 @@ std::uint32_t entries_of(Table table, const TableSizes& sizes) {
     case Table::kControl:
     case Table::kUdpPeers:
     case Table::kMptcpOwner:
+    case Table::kListeners:
     case Table::kReasons:
       return 0;
   }

@@ -37,10 +37,11 @@ enum class Table : std::uint8_t {
   kAffinity,
   kUdpPeers,
   kMptcpOwner,
+  kListeners,
   kReasons,
   kEvents,
 };
-inline constexpr std::size_t kTableCount = 17;
+inline constexpr std::size_t kTableCount = 18;
 
 /// The map's name, in BPF and as a pin: "service_state".
 std::string_view to_string(Table table);

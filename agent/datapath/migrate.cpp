@@ -131,7 +131,7 @@ base::Result<void> check_fits(const MapSet& from, const TableSizes& sizes) {
 base::Result<void> copy_tables(const MapSet& from, const MapSet& to) {
   for (std::size_t i = 0; i < kTableCount; ++i) {
     const Table table = table_at(i);
-    const bool in_sockets = table == Table::kUdpPeers || table == Table::kMptcpOwner;
+    const bool in_sockets = table == Table::kUdpPeers || table == Table::kMptcpOwner || table == Table::kListeners;
     const bool read_out = table == Table::kEvents;  // the last agent has what was in it; samples are best effort
     if (from.id(table) == to.id(table) || table == Table::kOwner || in_sockets || read_out) continue;
     if (table == Table::kServiceLive) {

@@ -50,8 +50,8 @@ bool Service::same_as(const Service& other) const {
          hash_key == other.hash_key && maglev_size == other.maglev_size && affinity_timeout == other.affinity_timeout &&
          panic_threshold_percent == other.panic_threshold_percent && slow_start == other.slow_start &&
          prefer == other.prefer && prefer_threshold_percent == other.prefer_threshold_percent &&
-         feedback == other.feedback && ejection == other.ejection && drain == other.drain &&
-         endpoints == other.endpoints;
+         feedback == other.feedback && own_listeners == other.own_listeners && ejection == other.ejection &&
+         drain == other.drain && endpoints == other.endpoints;
 }
 
 std::string_view to_string(Protocol value) { return name_of(kProtocols, value); }

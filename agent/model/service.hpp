@@ -143,6 +143,8 @@ struct Service {
   unsigned prefer_threshold_percent = 80;  ///< Of a tier's weight; with less usable, connections spill over.
   std::chrono::seconds slow_start{0};      ///< Time in which a new endpoint comes to its weight; 0: at once.
   bool feedback = true;                    ///< Watch what its connections experience.
+  /// Endpoints are sockets of the agent in the client's network namespace; where it has none, nothing is redirected.
+  bool own_listeners = false;
   EjectionPolicy ejection;
   DrainPolicy drain;
   std::shared_ptr<const ProbePolicy> probe;  ///< Null: not probed.

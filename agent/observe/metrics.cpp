@@ -33,6 +33,7 @@ class Page final : public prometheus::Collectable {
     collect_agent();
     collect_datapath();
     collect_discovery();
+    collect_names();
     collect_probes();
     collect_process();
     collect_services();
@@ -67,6 +68,7 @@ class Page final : public prometheus::Collectable {
   void collect_agent() const;
   void collect_datapath() const;
   void collect_discovery() const;
+  void collect_names() const;
   void collect_probes() const;
   void collect_process() const;
   void collect_services() const;
@@ -219,6 +221,26 @@ void Page::collect_datapath() const {
         number(input_.drains.unreachable));
   gauge("mesh_endpoints_leaving", "Endpoints that are being left and have connections, or were drained by an operator.",
         number(input_.drains.leaving));
+}
+
+void Page::collect_names() const {
+  const NamesMetrics& names = input_.names;
+  Family questions("mesh_names_questions_total",
+                   "Questions of clients to the responder of names, by what became of them.", MetricType::Counter);
+  for (const auto& [result, count] : {std::pair("answered", names.answered),
+                                      {"negative", names.negative},
+                                      {"forwarded", names.forwarded},
+                                      {"dropped", names.dropped}}) {
+    questions.add({{"result", result}}, number(count));
+  }
+  keep(std::move(questions));
+  Family failures("mesh_names_forward_failures_total", "Questions passed on to a resolver that did not answer.",
+                  MetricType::Counter);
+  failures.add({{"reason", "unreachable"}}, number(names.failed));
+  failures.add({{"reason", "timeout"}}, number(names.timed_out));
+  keep(std::move(failures));
+  gauge("mesh_names_namespaces", "Network namespaces whose clients are answered.", number(names.places));
+  gauge("mesh_names_listeners", "Resolvers that are stood in for, over all namespaces.", number(names.listeners));
 }
 
 void Page::collect_discovery() const {

@@ -80,6 +80,18 @@ struct DrainMetrics {
   std::uint64_t leaving = 0;
 };
 
+/// Questions to the responder of names.
+struct NamesMetrics {
+  std::uint64_t answered = 0;
+  std::uint64_t negative = 0;
+  std::uint64_t forwarded = 0;
+  std::uint64_t failed = 0;
+  std::uint64_t timed_out = 0;
+  std::uint64_t dropped = 0;
+  std::uint64_t places = 0;
+  std::uint64_t listeners = 0;
+};
+
 struct MetricsInput {
   api::VersionView version;
   api::Status status;  ///< hooks, canary, maps, apply, sources, config, loop, conditions
@@ -99,6 +111,7 @@ struct MetricsInput {
   std::uint64_t log_lines_dropped = 0;
   AdminMetrics admin;
   DrainMetrics drains;
+  NamesMetrics names;
   ProcessUsage process;
   std::optional<IstioSource> istio;  ///< Nothing: no istio_tcp_* family.
   std::uint64_t max_series = 20000;

@@ -121,8 +121,9 @@ struct mesh_slot {
   __u32 tag; /* service_id, or the threshold in the second slot of an entry of an alias table */
 };
 
-#define MESH_BACKEND_USABLE 1u  /* may get new connections: affinity and UDP peers look at it, tables need not */
-#define MESH_BACKEND_EJECTED 2u /* not usable, by its connections' experience: the next agent has to know it */
+#define MESH_BACKEND_USABLE 1u   /* may get new connections: affinity and UDP peers look at it, tables need not */
+#define MESH_BACKEND_EJECTED 2u  /* not usable, by its connections' experience: the next agent has to know it */
+#define MESH_BACKEND_LISTENER 4u /* a socket of the agent; where it has none, connections pass untouched */
 
 struct mesh_backend {
   __u8 addr[16];

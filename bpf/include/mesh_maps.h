@@ -86,6 +86,14 @@ MESH_MAP struct {
   __type(value, __u64);
 } mptcp_owner SEC(".maps");
 
+/* On the agent's own listening sockets: mesh_listener.h. */
+MESH_MAP struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, __u32);
+} listeners SEC(".maps");
+
 MESH_MAP struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __uint(max_entries, MESH_REASONS_MAX);

@@ -24,7 +24,8 @@
   X(RETRIED, "retried", "a slot was read while its table was being replaced; looked up again")                     \
   X(OWNER_LEFT, "owner_left", "the record of a socket that closed or went elsewhere could not be deleted")         \
   X(EVENTS_DROPPED, "events_dropped",                                                                              \
-    "no room in the ring buffer for the sample of an ended connection; counters are whole")
+    "no room in the ring buffer for the sample of an ended connection; counters are whole")                        \
+  X(LISTENER_ABSENT, "listener_absent", "passed untouched: the agent does not answer in this network namespace")
 
 enum mesh_reason {
 #define MESH_REASON_ENUM(name, label, text) MESH_REASON_##name,

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "app/canary_runner.hpp"
+#include "app/internal_source.hpp"
 
 namespace mesh::app {
 namespace {
@@ -39,7 +40,7 @@ TEST(Target, what_cannot_be_meant_is_refused_with_a_remedy) {
 TEST(Target, names_find_all_their_ports_and_never_the_canary) {
   model::Snapshot snapshot;
   snapshot.services = {service("orders", "240.64.0.10:80"), service("orders", "240.64.0.10:443"),
-                       service("meshd-canary", "240.79.255.254:4240", kCanarySource)};
+                       service("meshd-canary", "240.79.255.254:4240", kInternalSource)};
   EXPECT_EQ(find_services(snapshot, *Target::parse("orders"))->size(), 2u);
   EXPECT_EQ(find_services(snapshot, *Target::parse("orders:443"))->size(), 1u);
   EXPECT_EQ(find_services(snapshot, *Target::parse("meshd-canary")).error().kind, base::ErrorKind::kNotFound);

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// Services that the agent makes for itself (the canary's, the stand-ins for resolvers): no list shows them.
+#pragma once
+
+#include <string_view>
+
+namespace mesh::app {
+
+inline constexpr std::string_view kInternalSource = "meshd";  ///< model::Service::source
+
+}  // namespace mesh::app
