@@ -39,6 +39,7 @@ import time
 import urllib.parse
 
 NODE = "double"
+TRUE, FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 MAX_WAIT = 600.0
 DEFAULT_WAIT = 300.0
 
@@ -172,6 +173,24 @@ def service_of(body, address_key="Address"):
 def check_of(node, check_id, status, service_id="", name="", output=""):
     return {"Node": node, "CheckID": check_id, "Name": name or check_id, "Status": status, "Notes": "",
             "Output": output, "ServiceID": service_id, "ServiceName": "", "ServiceTags": [], "Type": "ttl"}
+
+
+KEYS = {key.lower(): key for key in (
+    "ID Name Service Tags Address Port Meta TaggedAddresses Kind SocketPath Weights Passing Warning Check Checks CheckID "
+    "Status TTL Node NodeMeta ServiceID Notes Output").split()}
+
+
+def canonical(body):
+    """Keys in any case, as Go reads them; those of metadata stay."""
+    if isinstance(body, list):
+        return [canonical(item) for item in body]
+    if not isinstance(body, dict):
+        return body
+    result = {}
+    for key, value in body.items():
+        name = KEYS.get(key.lower(), key)
+        result[name] = value if name in ("Meta", "NodeMeta") else canonical(value)
+    return result
 
 
 class HttpError(Exception):
@@ -380,7 +399,10 @@ class Double:
         return ""
 
     def maintain(self, check_id, service_id, query):
-        if query.get("enable") == "true":
+        enable = query.get("enable", "")
+        if enable not in TRUE + FALSE:
+            raise HttpError(400, "Missing value for enable")
+        if enable in TRUE:
             self.store.set_check(NODE, check_of(NODE, check_id, "critical", service_id, "Service Maintenance Mode"))
         else:
             self.store.remove_check(NODE, check_id)
@@ -520,7 +542,7 @@ class Double:
         if method != "PUT":
             raise HttpError(405, "method not allowed")
         self.rights(headers, query)
-        text = self.write(path, query, json.loads(body) if body else {})
+        text = self.write(path, query, canonical(json.loads(body)) if body else {})
         await self.notify()
         return text, {}
 
