@@ -111,6 +111,9 @@ std::string wide_text(const Status& status, const ViewOptions& options) {
   text += fmt::format("config {}  loaded {}{}\n", printable(status.config.path),
                       format_time(status.config.loaded_at, options.now),
                       status.config.from_state ? "  (last good snapshot, stale)" : "");
+  text += fmt::format("records of sockets: {} freed whose socket was gone, {} out of reach{}\n", status.records.freed,
+                      status.records.unreachable,
+                      status.records.error.empty() ? "" : "; not compared: " + printable(status.records.error));
   Table hooks({"CGROUP", "HOOK", "PROGRAM", "AGE", "EFFECTIVE", "DETAIL"});
   for (const HookView& hook : status.hooks) {
     const std::string effective = !hook.attached ? "no" : !hook.effective ? "unknown" : *hook.effective ? "yes" : "no";

@@ -114,7 +114,7 @@ struct ApplyView {
 
 /// Programs that the mesh can do without and the kernel did not take.
 struct RefusedView {
-  std::string feature;  ///< "explain", "kill" or "tracing"
+  std::string feature;  ///< "explain", "kill", "census" or "tracing"
   std::string why;      ///< the end of what the kernel said
   static void fields(auto& self, auto& visit) {
     visit("feature", self.feature);
@@ -138,6 +138,20 @@ struct DriftView {
     visit("error", self.error);
     visit("last", self.last);
     visit("last_ago_s", self.last_ago_s);
+  }
+};
+
+/// Owner records of old connections, compared with the sockets that live.
+struct RecordsView {
+  std::uint64_t passes = 0;
+  std::uint64_t freed = 0;        ///< since start: their sockets had gone without passing sock_release
+  std::uint64_t unreachable = 0;  ///< in the last pass: in a network namespace that can't be entered
+  std::string error;              ///< why the last pass was not made
+  static void fields(auto& self, auto& visit) {
+    visit("passes", self.passes);
+    visit("freed", self.freed);
+    visit("unreachable", self.unreachable);
+    visit("error", self.error);
   }
 };
 
@@ -274,6 +288,7 @@ struct Status {
   std::vector<MapFill> maps;
   ApplyView apply;
   DriftView drift;
+  RecordsView records;
   std::vector<SourceView> sources;
   std::vector<ConflictView> conflicts;
   ProbesView probes;
@@ -301,6 +316,7 @@ struct Status {
     visit("maps", self.maps);
     visit("apply", self.apply);
     visit("drift", self.drift);
+    visit("records", self.records);
     visit("sources", self.sources);
     visit("conflicts", self.conflicts);
     visit("probes", self.probes);

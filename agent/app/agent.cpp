@@ -31,6 +31,7 @@ constexpr std::string_view kFileSource = "file";
 constexpr std::string_view kCanaryOffers = "canary";  // what the reconciler knows them by
 constexpr std::string_view kNamesOffers = "names";
 constexpr auto kTick = std::chrono::seconds(1);
+constexpr int kAuditsPerCensus = 10;                       // every socket of the host is looked at
 constexpr auto kCanaryPatience = std::chrono::seconds(5);  // READY does not wait longer for the first canary connects
 
 io::LoopKind loop_kind(const std::string& setting) {
@@ -93,6 +94,7 @@ Agent::~Agent() {
   if (prober_) prober_->stop();
   if (watcher_) watcher_->stop();
   if (drainer_) drainer_->stop();
+  if (records_) records_->stop();
   if (housekeeper_) housekeeper_->stop();
   if (reconciler_) reconciler_->stop();
   if (names_) names_->stop();
@@ -210,6 +212,8 @@ base::Result<void> Agent::make_workers() {
       std::make_unique<Drainer>(Drainer::Options{.state_dir = settings.state_dir}, *datapath_, *reconciler_, *journal_);
   watcher_ = std::make_unique<Watcher>(Watcher::Options{}, *reconciler_, make_watcher_parts());
   books_ = std::make_unique<BookKeeper>(datapath_->maps(), settings.audit_interval);
+  records_ = std::make_unique<RecordKeeper>(
+      RecordKeeper::Options{.interval = kAuditsPerCensus * settings.audit_interval}, *datapath_);
   housekeeper_ = std::make_unique<Housekeeper>(
       Housekeeper::Options{.own_cgroup = own_cgroup_.folder}, *datapath_, [this] { keep_house(); },
       [this](HousekeptPtr housekept) {
@@ -295,6 +299,7 @@ base::Result<void> Agent::run() {
   files_->start(
       [this](discovery::UpdatePtr update) { reconciler_->offer(std::string(kFileSource), std::move(update)); });
   drainer_->start();
+  records_->start();
   housekeeper_->start();
   on_tick(loop_.loop->now());
   base::log::info("meshd started", {{"version", kVersion}, {"cgroups", datapath_->cgroups().size()}});
@@ -445,6 +450,7 @@ void Agent::detach(Reply<api::DetachView> reply) {
   prober_->stop();
   watcher_->stop();
   drainer_->stop();
+  records_->stop();
   housekeeper_->stop();
   reconciler_->stop();
   // Not destroyed: its operations are in flight on this loop, which still runs until the answer is sent.

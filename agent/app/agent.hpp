@@ -27,6 +27,7 @@
 #include "app/lifecycle.hpp"
 #include "app/names_keeper.hpp"
 #include "app/reconciler.hpp"
+#include "app/record_keeper.hpp"
 #include "app/scrape.hpp"
 #include "app/service_metrics.hpp"
 #include "app/state_store.hpp"
@@ -113,6 +114,7 @@ class Agent {
   std::unique_ptr<Drainer> drainer_;
   std::unique_ptr<Watcher> watcher_;
   std::unique_ptr<BookKeeper> books_;
+  std::unique_ptr<RecordKeeper> records_;
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<CertificateKeeper> certificate_;  ///< Of the metrics listener; null: no TLS.
   std::unique_ptr<AgentAdmin> admin_;

@@ -188,6 +188,9 @@ void AgentAdmin::add_apply(api::Status& status, const Reconciled& reconciled) {
 }
 
 void AgentAdmin::add_drift(api::Status& status, const Reconciled& reconciled) {
+  const RecordKeeper::State records = agent_.records_->state();
+  status.records = {records.passes, records.freed, records.unreachable,
+                    records.error ? records.error->to_string() : std::string()};
   const BookKeeper::State books = agent_.books_->state();
   api::DriftView& view = status.drift;
   view.tables_repaired = reconciled.drift_repaired;

@@ -22,10 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kHintsMax = 8;  // processes of a namespace through which it is tried first
-
-bool has_feedback(const mesh_owner& owner) { return (owner.flags & MESH_OWNER_FEEDBACK) != 0; }
-
 /// What was found in the namespaces.
 struct Seen {
   std::unordered_map<std::uint64_t, datapath::LiveSocket> sockets;  ///< By cookie.
@@ -45,18 +41,9 @@ void note_namespace(const std::unordered_set<std::uint64_t>& wanted, Seen& seen)
 }
 
 Seen look_at_sockets(const std::vector<mesh_owner>& owners) {
-  datapath::NamespaceQuery query;
+  const datapath::NamespaceQuery query = datapath::places_of(owners);
   std::unordered_set<std::uint64_t> wanted;
-  for (const mesh_owner& owner : owners) {
-    wanted.insert(owner.cookie);
-    if (!has_feedback(owner)) {
-      query.all = true;  // the record does not say where it is
-      continue;
-    }
-    auto& hints = query.wanted[owner.netns_cookie];
-    const auto pid = static_cast<pid_t>(owner.pid);
-    if (hints.size() < kHintsMax && std::ranges::find(hints, pid) == hints.end()) hints.push_back(pid);
-  }
+  for (const mesh_owner& owner : owners) wanted.insert(owner.cookie);
   Seen seen;
   if (owners.empty()) return seen;
   const auto visited = datapath::visit_namespaces(query, [&] { note_namespace(wanted, seen); });
@@ -77,7 +64,7 @@ api::ConnectionView row(const mesh_owner& owner, std::string_view service, const
   view.backend = backend_of(owner).to_string();
   const auto age = now.time_since_epoch() - base::Duration(static_cast<std::int64_t>(owner.start_ns));
   view.age_s = std::max(0.0, std::chrono::duration<double>(age).count());
-  view.feedback = has_feedback(owner);
+  view.feedback = datapath::knows_place(owner);
   if (view.feedback) {
     view.pid = owner.pid;
     view.process = process_of(owner);
@@ -212,7 +199,7 @@ base::Result<ConnectionMatcher> ConnectionMatcher::make(const api::ConnectionFil
 }
 
 bool ConnectionMatcher::matches(const mesh_owner& owner, std::string_view service_name) const {
-  if (filter_.pid != 0 && (!has_feedback(owner) || owner.pid != filter_.pid)) return false;
+  if (filter_.pid != 0 && (!datapath::knows_place(owner) || owner.pid != filter_.pid)) return false;
   if (backend_ip_ || frontend_ || !service_.empty()) {
     const model::Frontend frontend = frontend_of(owner);
     const base::SocketAddress backend = backend_of(owner);
@@ -237,13 +224,13 @@ base::Result<api::ConnectionList> list_connections(const datapath::MapSet& maps,
       const auto name = names.name(frontend_of(owner));
       if (!name || !matcher.matches(owner, *name)) return;
       owners.push_back(owner);
-      if (has_feedback(owner)) cgroup_ids.insert(owner.cgroup_id);
+      if (datapath::knows_place(owner)) cgroup_ids.insert(owner.cgroup_id);
     });
   }
   const CgroupPaths cgroups(cgroup_root, std::move(cgroup_ids));
   if (matcher.wants_cgroup()) {
     std::erase_if(owners, [&](const mesh_owner& owner) {
-      return !has_feedback(owner) || !matcher.matches_cgroup(cgroups.path(owner.cgroup_id));
+      return !datapath::knows_place(owner) || !matcher.matches_cgroup(cgroups.path(owner.cgroup_id));
     });
   }
   std::ranges::sort(owners, {}, &mesh_owner::cookie);  // the kernel numbers sockets in order

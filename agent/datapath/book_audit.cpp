@@ -96,6 +96,30 @@ base::Result<void> correct_books(const MapSet& maps, const std::vector<BookDiffe
   return {};
 }
 
+base::Result<std::size_t> free_records(const MapSet& maps, std::span<const mesh_owner> records) {
+  if (records.empty()) return 0;
+  const Memory live = MESH_TRY(map_live(maps, Access::kWrite));
+  const OwnerMemory owners = MESH_TRY(OwnerMemory::map(maps, Access::kWrite));
+  const std::uint32_t backends = maps.shape(Table::kBackendLive).max_entries;
+  std::size_t freed = 0;
+  for (const mesh_owner& record : records) {
+    const auto now = owners.find(record.cookie);
+    if (!now || now->start_ns != record.start_ns) continue;
+    // First the books: as long as the record is there, its backend's id is not given to another.
+    const bool has_book = record.backend_id < backends;
+    const auto count = [&](std::uint64_t more) {
+      if (has_book) counter(maps, live, record.backend_id, offsetof(mesh_backend_live, closed)).fetch_add(more);
+    };
+    count(1);
+    if (owners.erase(record.cookie)) {
+      ++freed;
+    } else {
+      count(-1ULL);  // its socket was closed at this moment, and counted it
+    }
+  }
+  return freed;
+}
+
 std::vector<BookDifference> BookAudit::look(std::vector<BookDifference> found) {
   std::ranges::sort(found);
   std::vector<BookDifference> stood;

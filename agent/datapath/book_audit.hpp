@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,10 @@ base::Result<std::vector<BookDifference>> compare_books(const MapSet& maps);
 /// Makes the books say what the records say: an atomic addition to `opened` or `closed`, beside those of the kernel's
 /// programs, so that no connection that comes or goes at that moment is lost.
 base::Result<void> correct_books(const MapSet& maps, const std::vector<BookDifference>& differences);
+
+/// Frees records whose sockets are gone (census.hpp), if they are still as they were, and counts their connections as
+/// closed. Returns how many.
+base::Result<std::size_t> free_records(const MapSet& maps, std::span<const mesh_owner> records);
 
 /// Which differences to correct: those that stood in the look before as they are now.
 class BookAudit {

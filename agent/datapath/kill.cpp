@@ -18,25 +18,9 @@
 namespace mesh::datapath {
 namespace {
 
-constexpr std::size_t kHintsPerNamespace = 4;  // processes to look at before all of /proc is searched
-
-base::Result<base::Fd> link_iterator(int program) {
-  base::Fd link(::bpf_link_create(program, 0, BPF_TRACE_ITER, nullptr));
-  if (!link.valid()) return base::fail_errno(errno, "make an iterator over sockets");
-  return link;
-}
-
-/// Runs an iterator over the calling thread's network namespace.
-base::Result<void> walk(const base::Fd& link) {
-  const base::Fd iterator(::bpf_iter_create(link.get()));
-  if (!iterator.valid()) return base::fail_errno(errno, "open an iterator over sockets");
-  std::array<char, 64> nothing{};  // the programs write none: reading is what makes the kernel walk
-  while (true) {
-    const ssize_t size = ::read(iterator.get(), nothing.data(), nothing.size());
-    if (size == 0) return {};
-    // EAGAIN: so many sockets that the kernel wants to be asked again.
-    if (size < 0 && errno != EAGAIN && errno != EINTR) return base::fail_errno(errno, "walk sockets");
-  }
+/// Runs an iterator over the calling thread's network namespace. Its program writes nothing.
+base::Result<void> walk(const SocketIterator& iterator) {
+  return iterator.run([](std::span<const std::byte>) {});
 }
 
 base::SocketAddress backend_of(const mesh_owner& record) {
@@ -58,23 +42,6 @@ bool any_of_protocol(std::span<const mesh_owner> records, std::uint8_t protocol)
 
 void note(KillReport& report, base::Result<void> done) {
   if (!done && !report.error) report.error = std::move(done.error());
-}
-
-/// Whether the record says which namespace and process its socket is of.
-bool knows_place(const mesh_owner& record) { return (record.flags & MESH_OWNER_FEEDBACK) != 0; }
-
-NamespaceQuery places_of(std::span<const mesh_owner> records) {
-  NamespaceQuery query;
-  for (const mesh_owner& record : records) {
-    if (!knows_place(record)) {
-      query.all = true;
-      continue;
-    }
-    auto& hints = query.wanted[record.netns_cookie];
-    const auto pid = static_cast<pid_t>(record.pid);
-    if (hints.size() < kHintsPerNamespace && std::ranges::find(hints, pid) == hints.end()) hints.push_back(pid);
-  }
-  return query;
 }
 
 }  // namespace
@@ -101,8 +68,8 @@ std::size_t KillReport::count(KillOutcome outcome) const {
 
 base::Result<Killer> Killer::with_iterators(const MapSet& maps, KillPrograms programs) {
   Killer killer(maps);
-  killer.tcp_ = MESH_TRY(link_iterator(programs.tcp));
-  killer.udp_ = MESH_TRY(link_iterator(programs.udp));
+  killer.tcp_ = MESH_TRY(SocketIterator::make(programs.tcp));
+  killer.udp_ = MESH_TRY(SocketIterator::make(programs.udp));
   killer.doomed_ = programs.doomed;
   return killer;
 }

@@ -17,8 +17,8 @@
 
 #include "base/clock.hpp"
 #include "base/error.hpp"
-#include "base/fd.hpp"
 #include "datapath/maps.hpp"
+#include "datapath/socket_iterator.hpp"
 
 namespace mesh::datapath {
 
@@ -73,8 +73,8 @@ class Killer {
   void ask_sock_diag(std::span<const mesh_owner> records, Met& met, KillReport& report) const;
 
   const MapSet* maps_;
-  base::Fd tcp_;  // links of the iterators
-  base::Fd udp_;
+  SocketIterator tcp_;
+  SocketIterator udp_;
   int doomed_ = -1;
 };
 

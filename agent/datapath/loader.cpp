@@ -372,6 +372,16 @@ base::Result<Killer> Datapath::make_killer() const {
                                         .doomed = programs_->map_fd("doomed")});
 }
 
+base::Result<Census> Datapath::make_census() const {
+  if (!features_.census) {
+    return base::fail(base::ErrorKind::kUnsupported, "look for the sockets of owner records: no programs for it",
+                      "`meshctl check` says why");
+  }
+  return Census::make({.tcp = programs_->program_fd("mesh_meet_tcp"),
+                       .udp = programs_->program_fd("mesh_meet_udp"),
+                       .files = programs_->program_fd("mesh_meet_files")});
+}
+
 base::Result<void> Datapath::detach() {
   MESH_CHECK(detach_others(directory_.links_folder(), {}));
   return directory_.remove_all();

@@ -21,6 +21,7 @@
 #include "base/clock.hpp"
 #include "base/error.hpp"
 #include "datapath/bpf_map_store.hpp"
+#include "datapath/census.hpp"
 #include "datapath/hooks.hpp"
 #include "datapath/image.hpp"
 #include "datapath/kill.hpp"
@@ -102,6 +103,9 @@ class Datapath {
 
   /// Resets connections; uses this object's maps and programs.
   [[nodiscard]] base::Result<Killer> make_killer() const;
+
+  /// Looks for sockets of records; likewise.
+  [[nodiscard]] base::Result<Census> make_census() const;
 
   /// Removes links, maps and the directory while this object holds the lock. The maps stay readable until it is gone.
   base::Result<void> detach();

@@ -26,6 +26,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::size_t kHintsPerNamespace = 8;           // processes to look at before all of /proc is searched
 constexpr const char* kNamedNamespaces = "/run/netns";  // of ip-netns(8) and container runtimes
 
 bool is_process(const std::string& name) {
@@ -87,6 +88,22 @@ class Walk {
 };
 
 }  // namespace
+
+bool knows_place(const mesh_owner& record) { return (record.flags & MESH_OWNER_FEEDBACK) != 0; }
+
+NamespaceQuery places_of(std::span<const mesh_owner> records) {
+  NamespaceQuery query;
+  for (const mesh_owner& record : records) {
+    if (!knows_place(record)) {
+      query.all = true;
+      continue;
+    }
+    auto& hints = query.wanted[record.netns_cookie];
+    const auto pid = static_cast<pid_t>(record.pid);
+    if (hints.size() < kHintsPerNamespace && std::ranges::find(hints, pid) == hints.end()) hints.push_back(pid);
+  }
+  return query;
+}
 
 base::Result<std::uint64_t> current_netns_cookie() {
   const base::Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));

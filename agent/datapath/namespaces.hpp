@@ -7,11 +7,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
 #include "base/error.hpp"
+#include "mesh_abi.h"
 
 namespace mesh::datapath {
 
@@ -20,6 +22,11 @@ struct NamespaceQuery {
   std::unordered_map<std::uint64_t, std::vector<pid_t>> wanted;
   bool all = false;  ///< Every namespace that can be found, also those that are not named.
 };
+
+/// Whether the record says which namespace and process its socket is of.
+[[nodiscard]] bool knows_place(const mesh_owner& record);
+/// Where the sockets of these records may be.
+NamespaceQuery places_of(std::span<const mesh_owner> records);
 
 /// Calls `visit` once inside each namespace of `query` that can be reached: through the processes named, else through
 /// any process below /proc, or a name below /run/netns. Everything runs on a thread of its own, which is gone when this

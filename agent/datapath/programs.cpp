@@ -100,6 +100,7 @@ std::vector<Optional> optional_programs() {
   std::vector<std::string_view> tracers;
   for (const Tracer& tracer : kTracers) tracers.push_back(tracer.program);
   return {{"explain", &KernelFeatures::explain, {"mesh_explain_pick"}},
+          {"census", &KernelFeatures::census, {"mesh_meet_tcp", "mesh_meet_udp", "mesh_meet_files"}},
           {"kill", &KernelFeatures::kill, {"mesh_kill_tcp", "mesh_kill_udp"}},
           {"tracing", &KernelFeatures::tracing, std::move(tracers)}};
 }
@@ -142,6 +143,8 @@ KernelFeatures probe_kernel_features(ProgramImage image) {
       std::ranges::all_of(kTracers, [](const Tracer& tracer) { return has_tracepoint(tracer.tracepoint); });
   features.kill = has_kernel_function("bpf_sock_destroy") && has_kernel_function("bpf_iter_tcp") &&
                   has_kernel_function("bpf_iter_udp");
+  features.census = has_kernel_function("bpf_iter_tcp") && has_kernel_function("bpf_iter_udp") &&
+                    has_kernel_function("bpf_iter_task_file") && has_kernel_function("bpf_sock_from_file");
   features.explain = ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SYSCALL, nullptr) == 1;
   for (const Optional& some : optional_programs()) {
     for (const std::string_view program : some.programs) {

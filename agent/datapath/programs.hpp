@@ -30,6 +30,7 @@ struct KernelFeatures {
   bool explain = false;         ///< Syscall programs.
   bool kernel_context = false;  ///< bpf_cast_to_kern_ctx and bpf_rdonly_cast
   bool kill = false;            ///< The iterators of kill.bpf.c, with bpf_sock_destroy.
+  bool census = false;          ///< The iterators of census.bpf.c.
   bool tracing = false;  ///< The programs of tracers.hpp. Without: no connect latency, errors are guessed at close.
   std::vector<Refusal> refused;
 };

@@ -17,7 +17,7 @@ enum class Fitness : std::uint8_t {
 
 struct Requirement {
   std::string name;  ///< "kernel", "privileges", "cgroup2", "bpffs", "btf", "hooks", "econnrefused", "explain", "kill",
-                     ///< "tracing"
+                     ///< "census", "tracing"
   Fitness fitness = Fitness::kOk;
   std::string detail;  ///< What was found: "Linux 6.18.44".
   std::string remedy;  ///< Empty when there is nothing to do.

@@ -202,6 +202,11 @@ void Page::collect_datapath() const {
   gauge("mesh_drift_standing", "Differences found and not repaired; at least 1 while nothing can be compared.",
         number(std::max<std::uint64_t>(status.drift.standing, status.drift.error.empty() ? 0 : 1)));
 
+  counter("mesh_records_freed_total", "Owner records that were freed because their socket had gone unseen.",
+          status.records.freed);
+  gauge("mesh_records_unreachable", "Old owner records whose sockets can't be looked for.",
+        number(status.records.unreachable));
+
   Family reasons("mesh_reasons_total", "Connects and datagrams that did not go the ordinary way, by reason.",
                  MetricType::Counter);
   for (std::size_t i = 1; i < kReasonNames.size(); ++i) {

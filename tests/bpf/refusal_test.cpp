@@ -16,27 +16,35 @@
 namespace mesh::test {
 namespace {
 
-/// The image with the end of the program in `section` taken away: no verifier takes that.
-std::vector<std::byte> without_exit(std::string_view section) {
+/// The image with the end of a program taken away: no verifier takes that.
+std::vector<std::byte> without_exit(std::string_view program) {
   const auto image = datapath::embedded_image();
   std::vector<std::byte> bytes(image.begin(), image.end());
+  const auto read = [&]<typename T>(T& value, std::size_t offset) {
+    std::memcpy(&value, bytes.data() + offset, sizeof(value));
+  };
   Elf64_Ehdr header{};
-  std::memcpy(&header, bytes.data(), sizeof(header));
-  const auto read = [&](std::size_t index) {
+  read(header, 0);
+  const auto section = [&](std::size_t index) {
     Elf64_Shdr entry{};
-    std::memcpy(&entry, bytes.data() + header.e_shoff + index * sizeof(entry), sizeof(entry));
+    read(entry, header.e_shoff + index * sizeof(entry));
     return entry;
   };
-  const Elf64_Shdr names = read(header.e_shstrndx);
   for (std::size_t i = 0; i < header.e_shnum; ++i) {
-    const Elf64_Shdr entry = read(i);
-    const auto* name = reinterpret_cast<const char*>(bytes.data() + names.sh_offset + entry.sh_name);
-    if (section != name) continue;
-    constexpr std::array<std::byte, 8> kMove{std::byte{0xbf}};  // r0 = r0, where exit or a jump was
-    std::ranges::copy(kMove, bytes.begin() + static_cast<std::ptrdiff_t>(entry.sh_offset + entry.sh_size - 8));
-    return bytes;
+    const Elf64_Shdr table = section(i);
+    if (table.sh_type != SHT_SYMTAB) continue;
+    const Elf64_Shdr names = section(table.sh_link);
+    for (std::size_t offset = 0; offset < table.sh_size; offset += sizeof(Elf64_Sym)) {
+      Elf64_Sym symbol{};
+      read(symbol, table.sh_offset + offset);
+      if (program != reinterpret_cast<const char*>(bytes.data() + names.sh_offset + symbol.st_name)) continue;
+      constexpr std::array<std::byte, 8> kMove{std::byte{0xbf}};  // r0 = r0, where exit or a jump was
+      const std::size_t end = section(symbol.st_shndx).sh_offset + symbol.st_value + symbol.st_size;
+      std::ranges::copy(kMove, bytes.begin() + static_cast<std::ptrdiff_t>(end - kMove.size()));
+      return bytes;
+    }
   }
-  ADD_FAILURE() << "no section " << section;
+  ADD_FAILURE() << "no program " << program;
   return bytes;
 }
 
@@ -46,8 +54,8 @@ class RefusalTest : public MeshTest {
     if (const std::string why = Sandbox::unavailable(); !why.empty()) GTEST_SKIP() << "SKIPPED: " << why;
     sandbox_ = std::make_unique<Sandbox>();
   }
-  void open_without(std::string_view section) {
-    image_ = without_exit(section);
+  void open_without(std::string_view program) {
+    image_ = without_exit(program);
     open([&](datapath::DatapathOptions& options) { options.image = image_; });
   }
   std::vector<std::string> refused() const {
@@ -65,7 +73,7 @@ class RefusalTest : public MeshTest {
 using Names = std::vector<std::string>;
 
 TEST_F(RefusalTest, without_the_kill_programs_sock_diag_resets) {
-  open_without("iter/udp");
+  open_without("mesh_kill_udp");
   ASSERT_TRUE(mesh_);
   EXPECT_EQ(refused(), Names{"kill"});
   EXPECT_FALSE(mesh_->features().kill);
@@ -86,7 +94,7 @@ TEST_F(RefusalTest, without_the_kill_programs_sock_diag_resets) {
 }
 
 TEST_F(RefusalTest, without_the_tracing_programs_connections_are_balanced_and_the_books_kept) {
-  open_without("tp_btf/inet_sk_error_report");
+  open_without("mesh_error");
   ASSERT_TRUE(mesh_);
   EXPECT_EQ(refused(), Names{"tracing"});
   EXPECT_FALSE(mesh_->features().tracing);
@@ -104,7 +112,7 @@ TEST_F(RefusalTest, without_the_tracing_programs_connections_are_balanced_and_th
 }
 
 TEST_F(RefusalTest, a_program_that_the_mesh_needs_fails_the_start_and_says_why) {
-  image_ = without_exit("cgroup/connect4");
+  image_ = without_exit("mesh_connect4");
   datapath::DatapathOptions wanted = options();
   wanted.image = image_;
   const auto opened = datapath::Datapath::open(std::move(wanted));
