@@ -21,6 +21,7 @@ struct Candidate {
   const model::Endpoint& endpoint;
   const model::EndpointHealth* health;
   const model::EndpointStanding* standing;
+  bool beginning = false;  ///< A slow start.
 };
 
 std::vector<Candidate> candidates_of(const model::Service& service, const model::ServiceHealth* health,
@@ -29,13 +30,13 @@ std::vector<Candidate> candidates_of(const model::Service& service, const model:
   candidates.reserve(service.endpoints.size());
   for (const model::Endpoint& endpoint : service.endpoints) {
     candidates.push_back({endpoint, health ? health->find(endpoint.address) : nullptr,
-                          standing ? standing->find(endpoint.address) : nullptr});
+                          standing ? standing->find(endpoint.address) : nullptr, false});
   }
   return candidates;
 }
 
 Eligibility judge(const model::Service& service, const Candidate& candidate) {
-  const auto& [endpoint, health, standing] = candidate;
+  const auto& [endpoint, health, standing, beginning] = candidate;
   if (endpoint.draining || (standing && standing->drained)) return Eligibility::kDraining;
   if (endpoint.weight == 0) return Eligibility::kWeightZero;
   if (standing && standing->ejection == model::Ejection::kEjected) return Eligibility::kEjected;
@@ -74,8 +75,29 @@ bool panic(const model::Service& service, const std::vector<Candidate>& candidat
 }
 
 unsigned share_of(const Candidate& candidate) {
+  if (candidate.beginning) return model::kStartPercent;
   return candidate.standing == nullptr ? kWholePercent
                                        : std::clamp(candidate.standing->share_percent, 1U, kWholePercent);
+}
+
+/// Whether the endpoint served before, and was not at the very beginning of its slow start.
+bool served(const model::ServiceRoute& previous, const base::SocketAddress& address) {
+  const auto& endpoints = previous.service->endpoints;
+  const auto found = std::ranges::lower_bound(endpoints, address, {}, &model::Endpoint::address);
+  if (found == endpoints.end() || found->address != address) return false;
+  return model::serves(previous.eligibility[static_cast<std::size_t>(found - endpoints.begin())]) &&
+         !std::ranges::binary_search(previous.beginning, address);
+}
+
+/// Endpoints that did not serve in the previous route begin with little; as soon as the standing says how much, that
+/// counts.
+void begin_slowly(std::vector<Candidate>& candidates, const model::ServiceRoute& previous, model::ServiceRoute& route) {
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    Candidate& candidate = candidates[i];
+    if (!model::serves(route.eligibility[i]) || share_of(candidate) != kWholePercent) continue;
+    candidate.beginning = !served(previous, candidate.endpoint.address);
+    if (candidate.beginning) route.beginning.push_back(candidate.endpoint.address);
+  }
 }
 
 /// What every weight of the service is multiplied with before shares are taken: as much as the largest weight allows.
@@ -126,15 +148,17 @@ void prefer_near(model::ServiceRoute& route, const model::Place& here) {
 }  // namespace
 
 model::ServiceRoutePtr route_service(const model::ServicePtr& service, const model::ServiceHealthPtr& health,
-                                     const model::ServiceStandingPtr& standing, const model::Place& here) {
+                                     const model::ServiceStandingPtr& standing, const model::Place& here,
+                                     const model::ServiceRoute* previous) {
   auto route = std::make_shared<model::ServiceRoute>();
   route->service = service;
   route->health = health;
   route->standing = standing;
-  const std::vector<Candidate> candidates = candidates_of(*service, health.get(), standing.get());
+  std::vector<Candidate> candidates = candidates_of(*service, health.get(), standing.get());
   route->eligibility.reserve(candidates.size());
   for (const Candidate& candidate : candidates) route->eligibility.push_back(judge(*service, candidate));
   if (health || standing) route->panic = panic(*service, candidates, route->eligibility);
+  if (previous != nullptr && service->slow_start > std::chrono::seconds(0)) begin_slowly(candidates, *previous, *route);
   route->routes.reserve(candidates.size());
   for (std::uint32_t i = 0; i < candidates.size(); ++i) {
     const Eligibility one = route->eligibility[i];
@@ -175,7 +199,8 @@ model::RoutingTablePtr Router::route(const model::SnapshotPtr& snapshot, const m
     if (old != old_end && (*old)->service == service && (*old)->health == *known && (*old)->standing == *stands) {
       next->services.push_back(*old);
     } else {
-      next->services.push_back(route_service(service, *known, *stands, here_));
+      const bool is_old = old != old_end && (*old)->service->frontend == service->frontend;
+      next->services.push_back(route_service(service, *known, *stands, here_, is_old ? old->get() : nullptr));
       changed = true;
     }
   }

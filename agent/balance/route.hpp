@@ -11,7 +11,8 @@
 // that refuse: a closed port is a fact, not an opinion.
 //
 // Weight: an endpoint on probation, or that starts slowly, gets `share_percent` of its weight. So that a share of a
-// small weight is something, all weights of such a service are multiplied alike first, up to 100 times.
+// small weight is something, all weights of such a service are multiplied alike first, up to 100 times. An endpoint
+// that begins a slow start has its small share in the very table in which it first is, before its standing tells of it.
 //
 // Nearness (locality.hpp): where a service prefers near endpoints, the weights of each tier are scaled to its share; a
 // tier that gets nothing has no routes. Not in panic.
@@ -30,11 +31,12 @@ namespace mesh::balance {
 inline constexpr std::size_t kPanicMinimum = 5;
 
 /// `health` may be null (not probed, or no result yet), `standing` too (nothing to say); both may be older or newer
-/// than the service. Never null.
+/// than the service. `previous`: the service's route until now; null: it is new, and nobody starts slowly. Never null.
 [[nodiscard]] model::ServiceRoutePtr route_service(const model::ServicePtr& service,
                                                    const model::ServiceHealthPtr& health,
                                                    const model::ServiceStandingPtr& standing,
-                                                   const model::Place& here = {});
+                                                   const model::Place& here = {},
+                                                   const model::ServiceRoute* previous = nullptr);
 
 /// Routes whole snapshots and keeps the pointer of each route whose service, health and standing did not change.
 class Router {

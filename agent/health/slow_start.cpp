@@ -7,13 +7,8 @@
 namespace mesh::health {
 namespace {
 
-constexpr unsigned kStep = 10;  // percent
+constexpr unsigned kStep = model::kStartPercent;
 constexpr unsigned kWhole = 100;
-
-bool serves(model::Eligibility one) {
-  using enum model::Eligibility;
-  return one == kEligible || one == kPanic || one == kFar;
-}
 
 }  // namespace
 
@@ -65,8 +60,9 @@ void SlowStart::follow_service(base::TimePoint now, const model::ServiceRoutePtr
     while (old != service.endpoints.end() && old->address < wanted[i].address) leave();
     const bool known = old != service.endpoints.end() && old->address == wanted[i].address;
     Endpoint endpoint = known ? *old++ : Endpoint{.address = wanted[i].address};
-    const bool serving = serves(route->eligibility[i]);
-    if (serving && !endpoint.serving && !first_sight) {
+    const bool serving = model::serves(route->eligibility[i]);
+    const bool begun = serving && !endpoint.serving && !first_sight;
+    if (begun || (endpoint.percent == kWhole && std::ranges::binary_search(route->beginning, endpoint.address))) {
       endpoint.begin = now;
       service.starting = true;
       if (endpoint.percent != kStep) changes.push_back({route->service->frontend, endpoint.address, kStep});

@@ -3,8 +3,9 @@
 // caches and lazy connections are not met by a crowd. Pure: takes `now` and the routing table, returns what changed.
 //
 // The endpoints of a service that is seen for the first time (the agent starts, the service is new) count as started:
-// among equals there is nothing to spare. A share grows in steps, since each is an update of the kernel's tables. From
-// the table in which an endpoint first is, to the next look, it has its whole weight.
+// among equals there is nothing to spare. A share grows in steps, since each is an update of the kernel's tables. The
+// first is taken by the router itself (balance/route.hpp), in the table in which the endpoint first is; it says so in
+// the route, and is told the share from then on.
 #pragma once
 
 #include <unordered_map>

@@ -25,4 +25,9 @@ std::string_view to_string(Eligibility value) {
   return "unknown";
 }
 
+bool serves(Eligibility value) {
+  using enum Eligibility;
+  return value == kEligible || value == kPanic || value == kFar;
+}
+
 }  // namespace mesh::model

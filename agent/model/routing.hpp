@@ -25,6 +25,11 @@ enum class Eligibility : std::uint8_t {
   kFar,            ///< It could, but nearer ones are enough.
 };
 std::string_view to_string(Eligibility value);
+/// Whether it gets new connections, or would if nearer ones were not enough.
+[[nodiscard]] bool serves(Eligibility value);
+
+/// Of its weight, at the beginning of a slow start.
+inline constexpr unsigned kStartPercent = 10;
 
 struct Route {
   std::uint32_t endpoint = 0;  ///< Index into service->endpoints.
@@ -38,6 +43,8 @@ struct ServiceRoute {
   ServiceStandingPtr standing;           ///< As well; null: nothing is to be said.
   std::vector<Route> routes;             ///< In endpoint order. Empty: connects are refused.
   std::vector<Eligibility> eligibility;  ///< Parallel to service->endpoints.
+  /// Endpoints that begin a slow start and of which the standing does not tell yet: they have kStartPercent. Sorted.
+  std::vector<base::SocketAddress> beginning;
   bool panic = false;
 };
 

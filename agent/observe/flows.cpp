@@ -9,10 +9,6 @@ namespace {
 constexpr std::array<std::string_view, MESH_OUTCOMES> kNames = {
     "open", "closed", "refused", "timed_out", "unreachable", "aborted", "reset", "lost", "reset_by_us", "killed"};
 
-std::uint64_t key_of(std::uint32_t backend_id, std::uint32_t generation) {
-  return std::uint64_t{generation} << 32 | backend_id;
-}
-
 }  // namespace
 
 std::string_view outcome_name(std::uint8_t outcome) { return outcome < kNames.size() ? kNames[outcome] : "unknown"; }
@@ -38,13 +34,24 @@ void FlowLog::add(const mesh_event& event) {
   }
   ++last_;
   if (owner.connect_us == 0) return;
-  const std::uint64_t key = key_of(owner.backend_id, owner.backend_generation);
-  auto found = backends_.find(key);
-  if (found == backends_.end()) {
-    if (backends_.size() >= kBackendsMax) return;
-    found = backends_.emplace(key, LatencyBuckets{}).first;
-  }
-  ++found->second[mesh_latency_bucket(owner.connect_us)];
+  const auto found = backends_.find(owner.backend_id);
+  if (found == backends_.end() && backends_.size() >= backends_max_) forget_idle();
+  Latencies& latencies = found == backends_.end() ? backends_[owner.backend_id] : found->second;
+  const auto newer = static_cast<std::int32_t>(owner.backend_generation - latencies.generation);
+  if (newer < 0) return;  // a late sample of the identity that had the id before
+  if (newer > 0) latencies = {.generation = owner.backend_generation};
+  latencies.last = last_;
+  ++latencies.buckets[mesh_latency_bucket(owner.connect_us)];
+}
+
+/// Half of the backends: those that have been silent for longest.
+void FlowLog::forget_idle() {
+  std::vector<std::uint64_t> lasts;
+  lasts.reserve(backends_.size());
+  for (const auto& [id, latencies] : backends_) lasts.push_back(latencies.last);
+  const auto middle = lasts.begin() + static_cast<std::ptrdiff_t>(lasts.size() / 2);
+  std::ranges::nth_element(lasts, middle);
+  std::erase_if(backends_, [limit = *middle](const auto& entry) { return entry.second.last < limit; });
 }
 
 FlowLog::Page FlowLog::read(std::uint64_t after, std::size_t limit, const Match& match) const {
@@ -73,8 +80,9 @@ FlowLog::Page FlowLog::read(std::uint64_t after, std::size_t limit, const Match&
 
 LatencyBuckets FlowLog::latencies(std::uint32_t backend_id, std::uint32_t generation) const {
   const std::lock_guard lock(mutex_);
-  const auto found = backends_.find(key_of(backend_id, generation));
-  return found == backends_.end() ? LatencyBuckets{} : found->second;
+  const auto found = backends_.find(backend_id);
+  if (found == backends_.end() || found->second.generation != generation) return {};
+  return found->second.buckets;
 }
 
 }  // namespace mesh::observe

@@ -27,9 +27,10 @@ using LatencyBuckets = std::array<std::uint64_t, MESH_LATENCY_BUCKETS>;
 class FlowLog {
  public:
   static constexpr std::size_t kFlowsMax = 16384;     ///< 2.8 MB; the oldest are overwritten.
-  static constexpr std::size_t kBackendsMax = 65536;  ///< With latencies of their own; no more are begun beyond that.
+  static constexpr std::size_t kBackendsMax = 65536;  ///< With latencies of their own; then the idle half is forgotten.
 
-  explicit FlowLog(std::size_t capacity = kFlowsMax) : capacity_(capacity) {}
+  explicit FlowLog(std::size_t capacity = kFlowsMax, std::size_t backends_max = kBackendsMax)
+      : capacity_(capacity), backends_max_(backends_max) {}
 
   void add(const mesh_event& event);
 
@@ -51,13 +52,20 @@ class FlowLog {
   [[nodiscard]] LatencyBuckets latencies(std::uint32_t backend_id, std::uint32_t generation) const;
 
  private:
+  struct Latencies {
+    std::uint32_t generation = 0;
+    std::uint64_t last = 0;  ///< The flow that was counted last.
+    LatencyBuckets buckets{};
+  };
   [[nodiscard]] const mesh_event& at(std::uint64_t id) const { return ring_[(id - 1) % capacity_]; }
+  void forget_idle();
 
   const std::size_t capacity_;
+  const std::size_t backends_max_;
   mutable std::mutex mutex_;
   std::vector<mesh_event> ring_;  // guarded by mutex_, as all below
   std::uint64_t last_ = 0;
-  std::unordered_map<std::uint64_t, LatencyBuckets> backends_;  ///< By id and generation.
+  std::unordered_map<std::uint32_t, Latencies> backends_;  ///< By id: one identity has it at a time.
 };
 
 }  // namespace mesh::observe

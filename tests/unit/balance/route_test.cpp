@@ -216,6 +216,62 @@ TEST(Router, keeps_the_pointer_of_what_did_not_change) {
   EXPECT_TRUE(fifth->services[2]->routes.empty());
 }
 
+/// A service with slow start, and the table that a router makes of it.
+struct SlowStartCase {
+  model::ServicePtr service(int endpoints, std::chrono::seconds slow_start = std::chrono::seconds(30)) const {
+    support::ServiceSpec spec{.frontend = "240.0.0.1:80"};
+    for (int i = 1; i <= endpoints; ++i) spec.endpoints.emplace_back(fmt::format("10.0.0.{}:80", i), 1);
+    auto made = support::service(spec);
+    made.slow_start = slow_start;
+    return std::make_shared<const model::Service>(made);
+  }
+  std::vector<int> weights(const model::ServicePtr& wanted) {
+    auto snapshot = std::make_shared<model::Snapshot>();
+    snapshot->services.push_back(wanted);
+    table = router.route(snapshot, {}, standing);
+    std::vector<int> weights;
+    for (const model::Route& route : table->services[0]->routes) weights.push_back(route.weight);
+    return weights;
+  }
+  void stands(std::vector<model::EndpointStanding> endpoints) {
+    auto made = std::make_shared<model::ServiceStanding>();
+    made->endpoints = std::move(endpoints);
+    standing[table->services[0]->service->frontend] = made;
+  }
+  Router router;
+  model::StandingView standing;
+  model::RoutingTablePtr table;
+};
+using Weights = std::vector<int>;
+
+TEST(Router, a_new_endpoint_starts_slowly_in_the_first_table_it_is_in) {
+  SlowStartCase one;
+  EXPECT_EQ(one.weights(one.service(2)), (Weights{1, 1})) << "a new service: nothing to spare among equals";
+  EXPECT_EQ(one.weights(one.service(3)), (Weights{100, 100, 10}));
+  EXPECT_EQ(one.table->services[0]->beginning, std::vector{support::address("10.0.0.3:80")});
+  EXPECT_EQ(one.weights(one.service(3)), (Weights{100, 100, 10})) << "until its standing tells of it";
+  one.stands({{.address = support::address("10.0.0.3:80"), .share_percent = 50}});
+  EXPECT_EQ(one.weights(one.service(3)), (Weights{100, 100, 50}));
+  EXPECT_TRUE(one.table->services[0]->beginning.empty());
+  one.standing.clear();
+  EXPECT_EQ(one.weights(one.service(3)), (Weights{1, 1, 1})) << "it has started";
+}
+
+TEST(Router, so_does_one_that_is_back) {
+  SlowStartCase one;
+  one.weights(one.service(2));
+  one.stands({{.address = support::address("10.0.0.2:80"), .drained = true}});
+  EXPECT_EQ(one.weights(one.service(2)), Weights{1});
+  one.standing.clear();
+  EXPECT_EQ(one.weights(one.service(2)), (Weights{100, 10}));
+}
+
+TEST(Router, without_slow_start_a_new_endpoint_has_its_weight) {
+  SlowStartCase one;
+  one.weights(one.service(1, std::chrono::seconds(0)));
+  EXPECT_EQ(one.weights(one.service(2, std::chrono::seconds(0))), (Weights{1, 1}));
+}
+
 TEST(Router, an_empty_snapshot_is_a_table_too) {
   Router router;
   EXPECT_EQ(router.route(std::make_shared<model::Snapshot>(), {}, {})->generation, 1u);

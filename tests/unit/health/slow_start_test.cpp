@@ -27,6 +27,7 @@ struct World {
   base::TimePoint now{1h};
   SlowStart slow_start;
   std::uint64_t generation = 0;
+  std::vector<base::SocketAddress> beginning;  ///< That the router says.
 
   /// Endpoints 1, 2, ... with these eligibilities.
   std::vector<StartShare> routed(std::vector<Eligibility> eligibility, std::chrono::seconds slow = 30s) {
@@ -38,6 +39,7 @@ struct World {
     service.slow_start = slow;
     route.service = std::make_shared<const model::Service>(service);
     route.eligibility = std::move(eligibility);
+    route.beginning = beginning;
     return look(support::table({std::make_shared<const model::ServiceRoute>(route)}, ++generation));
   }
   std::vector<StartShare> look(model::RoutingTablePtr table) {
@@ -97,6 +99,18 @@ TEST(SlowStart, who_goes_leaves_nothing_behind) {
   world.routed({kUp, kUp});
   world.routed({kUp, kUp, kUp});
   EXPECT_THAT(world.look(support::table({}, 99)), ElementsAre(share(3, 100)));
+}
+
+TEST(SlowStart, what_the_router_began_is_gone_on_with) {
+  World world;
+  world.routed({kUp});
+  world.beginning = {share(2, 10).endpoint};
+  EXPECT_THAT(world.routed({kUp, kUp}), ElementsAre(share(2, 10)));
+  EXPECT_THAT(world.routed({kUp, kUp}), IsEmpty()) << "said already";
+  EXPECT_THAT(world.after(15s), ElementsAre(share(2, 50)));
+  EXPECT_THAT(world.after(15s), ElementsAre(share(2, 100)));
+  // It went and came back between two looks: only the router saw that.
+  EXPECT_THAT(world.routed({kUp, kUp}), ElementsAre(share(2, 10)));
 }
 
 TEST(SlowStart, without_it_there_is_nothing_to_do) {

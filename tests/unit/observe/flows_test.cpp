@@ -81,6 +81,22 @@ TEST(FlowLog, latencies_are_of_a_backends_identity) {
   EXPECT_EQ(log.latencies(1, 4), LatencyBuckets{});
 }
 
+TEST(FlowLog, latencies_of_a_backend_that_is_gone_are_forgotten) {
+  FlowLog log(8, 4);
+  mesh_event first = event(1, 1, 5);
+  log.add(first);
+  first.owner.backend_generation += 1;
+  log.add(first);
+  first.owner.backend_generation -= 1;
+  log.add(first);
+  EXPECT_EQ(log.latencies(1, first.owner.backend_generation), LatencyBuckets{}) << "the id is another's by now";
+  EXPECT_EQ(log.latencies(1, first.owner.backend_generation + 1)[2], 1U);
+  for (std::uint32_t backend = 2; backend <= 5; ++backend) log.add(event(backend, backend, 5));
+  EXPECT_EQ(log.latencies(1, first.owner.backend_generation + 1), LatencyBuckets{}) << "silent for longest";
+  EXPECT_EQ(log.latencies(4, 3)[2], 1U);
+  EXPECT_EQ(log.latencies(5, 3)[2], 1U) << "there is room for who is new";
+}
+
 TEST(Outcomes, have_names_that_read_back) {
   for (std::uint8_t outcome = 0; outcome < MESH_OUTCOMES; ++outcome) {
     EXPECT_EQ(outcome_from(outcome_name(outcome)), outcome);
