@@ -449,7 +449,17 @@ std::unexpected<base::Error> Compiler::full(Limit limit, const model::RoutingTab
     case Limit::kSlots:
       break;
   }
-  return error("slots", now.slots, need.slots, fmt::format(", largest free run {}", now.largest_free_run));
+  auto slots = error("slots", now.slots, need.slots, fmt::format(", largest free run {}", now.largest_free_run));
+  // Tables in force are not moved together: it would take room that is not there, and twice the writes.
+  const std::uint64_t free = now.slots.size - now.slots.used - now.slots.quarantined;
+  if (need.slots <= now.slots.size && now.largest_free_run < free) {
+    slots.error().message += fmt::format(": {} free, but in pieces, and a service's table is one piece", free);
+    slots.error().remedy = fmt::format(
+        "it is tried again, and fits once neighbours of a free piece go; or set "
+        "agent.limits.slots above {} and restart; the tables in force stay",
+        now.slots.used + need.slots);
+  }
+  return slots;
 }
 
 base::Result<void> Compiler::fits(const model::RoutingTable& table) const {

@@ -39,6 +39,47 @@ TEST_F(LimitsTest, a_full_table_is_an_error_that_names_it_and_the_old_state_stay
   EXPECT_EQ(call(app(), Via::kTcp, "240.64.0.13:80", 1)[0].backend, "web1");
 }
 
+TEST_F(LimitsTest, free_slots_in_pieces_refuse_a_change_until_they_are_one) {
+  constexpr int kPiece = 100;
+  // Services by number, each of so many endpoints; the slots of a round robin are as many.
+  const auto body = [&](const std::vector<std::pair<int, int>>& services) {
+    std::string text = "services:\n";
+    for (const auto& [number, count] : services) {
+      text += fmt::format("  - {{name: s{0}, address: \"240.64.0.{1}:80\", balance: round_robin, endpoints: [", number,
+                          number + 10);
+      for (int e = 0; e < count; ++e) {
+        text += fmt::format("{}{{address: \"{}\"}}", e == 0 ? "" : ", ", hosts_[0]->v4(10000 + e));
+      }
+      text += "]}\n";
+    }
+    return text;
+  };
+  add_servers(1);
+  std::vector<std::pair<int, int>> all;
+  for (int i = 0; i < 9; ++i) all.emplace_back(i, kPiece);
+  start_agent({.agent_yaml = "  limits: {slots: 1024}\n", .body = body(all)});
+  std::vector<std::pair<int, int>> every_other;
+  for (int i = 0; i < 9; i += 2) every_other.emplace_back(i, kPiece);
+  agent_->reconfigure(body(every_other));
+  const auto is_known = [&](int number) { return agent_->share(fmt::format("s{}", number), hosts_[0]->v4(10000)) > 0; };
+  ASSERT_TRUE(eventually(seconds(10), [&] { return !is_known(1); }));
+
+  auto wanted = every_other;
+  wanted.emplace_back(20, 2 * kPiece);
+  agent_->reconfigure(body(wanted));
+  ASSERT_TRUE(eventually(seconds(10), [&] { return agent_->ctl({"status"}).code == 3; }));
+  const std::string text = agent_->ctl({"status"}).text;
+  EXPECT_NE(text.find("apply_failed"), std::string::npos) << text;
+  EXPECT_NE(text.find("free, but in pieces"), std::string::npos) << text;
+  EXPECT_TRUE(is_known(8)) << "the last good tables are in force";
+  EXPECT_FALSE(is_known(20));
+
+  std::erase(wanted, std::pair(4, kPiece));  // 3 and 5 went before
+  agent_->reconfigure(body(wanted));
+  EXPECT_TRUE(agent_->await_healthy(seconds(10))) << agent_->ctl({"status"}).text;
+  EXPECT_TRUE(is_known(20));
+}
+
 TEST_F(LimitsTest, a_change_over_a_restart_that_has_no_room_beside_the_old_state_is_applied_all_the_same) {
   // 48 endpoints of 63; other 48 take their place while no agent runs.
   const auto body = [&](int first_port) {

@@ -145,6 +145,31 @@ TEST_F(WriterTest, goes_in_steps_when_old_and_new_do_not_fit_beside_each_other) 
   }
 }
 
+TEST_F(WriterTest, free_slots_in_pieces_are_said_and_used_once_they_are_one) {
+  open({.services = 16, .ranges = 32, .slots = 24, .backends = 64});
+  const auto table = [](std::initializer_list<std::pair<int, int>> wanted, std::uint64_t generation) {
+    std::vector<model::ServiceRoutePtr> routes;
+    for (const auto& [number, endpoints] : wanted) routes.push_back(services(number, 1, endpoints, 1)->services[0]);
+    return support::table(std::move(routes), generation);
+  };
+  ASSERT_TRUE(writer->apply(services(0, 6, 4, 1)));
+  const auto before = table({{0, 4}, {2, 4}, {4, 4}}, 2);
+  ASSERT_TRUE(writer->apply(before));
+  drain();
+  ASSERT_EQ(writer->usage().slots.used, 12U);
+  ASSERT_EQ(writer->usage().largest_free_run, 4U);
+  const auto refused = writer->apply(table({{0, 4}, {2, 4}, {4, 4}, {7, 8}}, 3));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, base::ErrorKind::kExhausted);
+  EXPECT_THAT(refused.error().to_string(), HasSubstr("12 free, but in pieces"));
+  EXPECT_THAT(refused.error().remedy, HasSubstr("once neighbours of a free piece go"));
+  expect_in_force(before);
+  const auto fits = table({{0, 4}, {4, 4}, {7, 8}}, 4);
+  const auto applied = writer->apply(fits);
+  ASSERT_TRUE(applied) << applied.error().to_string();
+  expect_in_force(fits);
+}
+
 TEST_F(WriterTest, goes_in_steps_also_right_after_a_restart) {
   open({.services = 16, .ranges = 16, .slots = 24, .backends = 32});
   const auto all_whole = [&](const model::RoutingTablePtr& old, const model::RoutingTablePtr& next) {
