@@ -17,7 +17,7 @@ from lab import Agent, BenchError, Lab, end, find_binary
 from results import result
 from scale import MIB, _cpu_seconds
 
-HELD, RATE = 100_000, 20_000
+HELD, RATE, LISTED = 100_000, 20_000, 100_000
 HELD_EACH = 10_000  # connections of one process: below what a process may open
 VIP_CROWD, VIP_PACED = "240.64.1.1:80", "240.64.1.2:80"
 CROWDED = [f"127.0.1.{i}:81" for i in range(1, 5)]  # 60,000 ports each
@@ -78,6 +78,8 @@ def _crowd(lab, agent, netns, app, count):
         time.sleep(1)
         owners = agent.map_use("owner")
     after = agent.memory()
+    listing, rows = agent.ask(f"/v1/connections?limit={LISTED}")
+    shown, total = len(json.loads(rows)["items"]), json.loads(rows)["total"]
     opened = 0
     for crowd in crowds:
         crowd.stdin.close()
@@ -87,6 +89,8 @@ def _crowd(lab, agent, netns, app, count):
     yield result("feedback", f"{title}, records", owners["used"], "records", goal=f"== {opened}")
     yield result("feedback", f"{title}, kernel memory of records", owners["bytes"] / MIB, "MiB")
     yield result("feedback", f"{title}, agent RSS beyond none", (after["rss"] - before["rss"]) / MIB, "MiB")
+    yield result("feedback", f"{title}, GET /v1/connections", listing, "s",
+                 note=f"{shown:,} rows of {total:,}, {len(rows) / MIB:.1f} MiB")
 
 
 def _agent_cpu(lab, agent, netns, app, rate, seconds):

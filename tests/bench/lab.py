@@ -208,6 +208,19 @@ class Agent:
         return {"mapped": mapped, "rss": int(status["VmRSS"].split()[0]) * 1024, "peak": int(status["VmHWM"].split()[0]) * 1024,
                 "maps": sum(maps.values())}
 
+    def ask(self, target):
+        """(seconds until the answer was there whole, its bytes) of a GET at the admin socket."""
+        begin = time.monotonic()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.connect(str(self.home / "run/meshd.sock"))
+            client.sendall(f"GET {target} HTTP/1.1\r\nHost: meshd\r\nConnection: close\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: client.recv(1 << 20), b""))
+        took = time.monotonic() - begin
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if b" 200 " not in head.split(b"\r\n", 1)[0]:
+            raise BenchError(f"GET {target}: {head.decode(errors='replace')}")
+        return took, body
+
     def map_use(self, name):
         """{"used", "capacity", "bytes"} of a kernel map, as the agent counted it last (every few seconds)."""
         stats = run(find_binary("meshctl"), "--socket", self.home / "run/meshd.sock", "bpf", "stats", "-o", "json")

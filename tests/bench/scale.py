@@ -115,6 +115,7 @@ def _cold_load(files, services, endpoints, goal_s, goal_mib, limits=None, settle
     with Lab() as lab, machine.Watch() as watch:
         agent, ready, effective, size = _load(lab, lab.folder / "services", files, services, endpoints, limits)
         memory = _settle(agent, settle)
+        scrape, page = agent.ask("/metrics")
     idle = watch.idle
     yield result("scale", f"cold load, {title}", effective, "s", goal=goal_s, idle=idle,
                  note=f"{size / MIB:.1f} MiB of JSON; READY after {ready:.2f} s")
@@ -123,6 +124,8 @@ def _cold_load(files, services, endpoints, goal_s, goal_mib, limits=None, settle
     yield result("scale", f"settled RSS, {title}", (memory["rss"] - memory["mapped"]) / MIB, "MiB", goal=goal_mib,
                  idle=idle, note=tables)
     yield result("scale", f"peak RSS, {title}", (memory["peak"] - memory["mapped"]) / MIB, "MiB", idle=idle, note=tables)
+    yield result("scale", f"one scrape of /metrics, {title}", scrape, "s", idle=idle,
+                 note=f"{len(page) / MIB:.1f} MiB, after the memory was read")
     yield result("scale", f"kernel memory of maps, {title}", memory["maps"] / MIB, "MiB", idle=idle)
 
 
