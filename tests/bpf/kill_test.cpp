@@ -215,6 +215,41 @@ TEST_P(KillTest, connected_udp_and_never_unconnected) {
   if (mesh_->features().tracing) EXPECT_EQ(ended(1, MESH_KILLED), 2U);
 }
 
+/// An MPTCP connection is known by the subflow that connect() made, and that one is reset. Where the server speaks
+/// plain TCP there is no other, and the application sees it at once. Where it speaks MPTCP the connection may go on
+/// over other subflows; without any the kernel keeps it for a while, in case one is made.
+TEST_P(KillTest, the_first_subflow_of_an_mptcp_connection) {
+  constexpr int kMptcp = 262;  // IPPROTO_MPTCP
+  const Server plain = tcp_server();
+  base::Fd speaks = open_socket(AF_INET, SOCK_STREAM, kMptcp);
+  if (!speaks.valid()) GTEST_SKIP() << "SKIPPED: no MPTCP here";
+  const auto address = at("127.0.0.1:5201");
+  sockaddr_storage storage{};
+  const socklen_t length = address.to_sockaddr(storage);
+  ASSERT_EQ(::bind(speaks.get(), reinterpret_cast<sockaddr*>(&storage), length), 0);
+  ASSERT_EQ(::listen(speaks.get(), 16), 0);
+  tables_->add_service(at("10.96.0.1:80"), IPPROTO_TCP, {plain.address}, kWatched);
+  tables_->add_service(at("10.96.0.2:80"), IPPROTO_TCP, {address}, kWatched);
+  const base::Fd fallen_back = open_socket(AF_INET, SOCK_STREAM, kMptcp);
+  const base::Fd multipath = open_socket(AF_INET, SOCK_STREAM, kMptcp);
+  ASSERT_EQ(connect_to(fallen_back, at("10.96.0.1:80")), 0);
+  ASSERT_EQ(connect_to(multipath, at("10.96.0.2:80")), 0);
+  auto records = records_of(1);
+  const auto more = records_of(2);
+  records.insert(records.end(), more.begin(), more.end());
+  ASSERT_EQ(records.size(), 2U) << "records of the subflows";
+
+  const auto report = killer().kill(records);
+  EXPECT_EQ(report.count(KillOutcome::kKilled), 2U);
+  pollfd waiting{fallen_back.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&waiting, 1, 5000), 1);
+  char byte = 0;
+  EXPECT_LE(::read(fallen_back.get(), &byte, 1), 0);
+  // Of the other the kernel takes the error away before the tracepoint sees it: it counts as closed, at its end.
+  if (mesh_->features().tracing) EXPECT_EQ(ended(2, MESH_KILLED), 1U);
+  EXPECT_EQ(killer().kill(records).count(KillOutcome::kKilled), 0U) << "no subflow to the backend is left";
+}
+
 TEST_P(KillTest, a_socket_that_went_elsewhere_meanwhile_is_left) {
   const Server before = tcp_server();
   const Server after = tcp_server();

@@ -83,12 +83,13 @@ class DrainTest : public AgentTest {
  protected:
   static constexpr int kConnections = 20;
 
-  [[nodiscard]] std::string body(const std::string& endpoints) const {
+  /// `more`: keys of the service "web", each ended by a comma.
+  [[nodiscard]] std::string body(const std::string& endpoints, const std::string& more = "") const {
     return fmt::format(
-        "defaults: {{drain_timeout: 2s}}\nservices:\n  - {{name: web, address: \"{}\", balance: round_robin, "
+        "defaults: {{drain_timeout: 2s}}\nservices:\n  - {{name: web, address: \"{}\", balance: round_robin, {}"
         "endpoints: "
         "{}}}\n  - {{name: local, address: \"{}\", endpoints: [{{address: \"127.0.0.1:{}\"}}]}}\n",
-        kVip, endpoints, kLocalVip, kLocalPort);
+        kVip, more, endpoints, kLocalVip, kLocalPort);
   }
 
   void SetUp() override {
@@ -159,6 +160,60 @@ TEST_F(DrainTest, an_operator_drains_an_endpoint_over_a_restart_and_takes_it_bac
   EXPECT_EQ(agent_->ctl({"drain", "web", drained, "--undo"}).code, 4);
   EXPECT_EQ(agent_->ctl({"drain", "web", "10.9.9.9:80"}).code, 4);
   EXPECT_EQ(holder_->shared->open, kConnections / 2);
+}
+
+class DownTest : public DrainTest {
+ protected:
+  /// Puts a probe on the service; the first endpoint is down when this returns.
+  void take_first_down(const std::string& policy) {
+    agent_->reconfigure(body(endpoints(8080),
+                             "probe: {type: http, path: /healthz, interval: 200ms, timeout: 200ms, rise: 1, fall: 1, "
+                             "jitter: 0}, panic_threshold: 0, " +
+                                 policy));
+    ASSERT_TRUE(eventually(seconds(10), [&] { return agent_->json({"status"})["probes"]["up"] == 2; }));
+    servers_[0]->answer_with(503);
+    ASSERT_TRUE(eventually(seconds(10), [&] { return eligibility(hosts_[0]->v4(8080)) != "eligible"; }));
+  }
+};
+
+TEST_F(DownTest, on_down_reset_ends_exactly_the_connections_of_an_endpoint_that_stays_down) {
+  take_first_down("on_down: reset, reset_after: 1s, ");
+  expect_half_aborted();
+  EXPECT_TRUE(eventually(seconds(5), [&] {
+    return agent_->http("/metrics").find("mesh_connections_reset_total{reason=\"down\"} 10") != std::string::npos;
+  }));
+  EXPECT_NE(agent_->ctl({"history", "web"}).text.find("10 connections reset: down"), std::string::npos);
+}
+
+TEST_F(DownTest, an_endpoint_that_is_back_in_time_keeps_its_connections) {
+  take_first_down("on_down: reset, reset_after: 4s, ");
+  const std::string endpoint = hosts_[0]->v4(8080);
+  EXPECT_TRUE(eventually(seconds(3), [&] { return drain_of(endpoint)["reason"] == "down"; }));
+  servers_[0]->answer_with(200);
+  ASSERT_TRUE(eventually(seconds(3), [&] { return eligibility(endpoint) == "eligible"; }));
+  EXPECT_FALSE(eventually(seconds(5), [&] { return holder_->shared->aborted > 0; }));
+  EXPECT_EQ(holder_->shared->open, kConnections);
+}
+
+TEST_F(DownTest, by_default_connections_to_an_endpoint_that_is_down_stay) {
+  take_first_down("");
+  EXPECT_FALSE(eventually(seconds(3), [&] { return holder_->shared->aborted > 0; }));
+  EXPECT_EQ(holder_->shared->open, kConnections);
+}
+
+TEST_F(DrainTest, connections_beyond_their_age_end_a_few_at_a_time) {
+  agent_->reconfigure(body(endpoints(8080), "max_connection_age: 1s, "));
+  EXPECT_TRUE(eventually(seconds(20), [&] { return holder_->shared->aborted >= 3; })) << holder_->shared->aborted;
+  EXPECT_EQ(holder_->shared->other, 0);
+  EXPECT_EQ(holder_->shared->open + holder_->shared->aborted, kConnections);
+  EXPECT_NE(agent_->http("/metrics").find("mesh_connections_reset_total{reason=\"age\"}"), std::string::npos);
+  EXPECT_NE(agent_->ctl({"history", "web"}).text.find("reset: age"), std::string::npos);
+  // With one endpoint in use they would only come back to it.
+  agent_->reconfigure(
+      body("[{address: \"" + hosts_[1]->v4(8080) + "\"}]", "drain_timeout: never, max_connection_age: 1s, "));
+  ASSERT_TRUE(eventually(seconds(10), [&] { return !drain_of(hosts_[0]->v4(8080)).is_null(); }));
+  const int aborted = holder_->shared->aborted;
+  EXPECT_FALSE(eventually(seconds(4), [&] { return holder_->shared->aborted > aborted + 1; })) << "one was under way";
 }
 
 /// A connection inside a namespace that its process has left again: only the sockets keep it.
