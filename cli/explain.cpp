@@ -48,7 +48,9 @@ std::string result_text(const ExplainResult& result, const ViewOptions& options)
   }
   text += (result.service ? "  " : "") + paint(options.style, colour_of_state(result.decision), result.decision);
   if (!result.why.empty()) text += ": " + printable(result.why);
-  return text + printable(pick_text(result)) + '\n';
+  text += printable(pick_text(result)) + '\n';
+  for (const std::string& line : result.said) text += "  said by " + printable(line) + '\n';
+  return text;
 }
 
 bool is_pid(std::string_view text) {

@@ -33,13 +33,20 @@ std::string state_of(const ServiceView& service) {
   return service.panic ? "panic" : "ok";
 }
 
+std::string freshness_of(const ServiceView& service) {
+  if (service.source_state.empty()) return "-";
+  return service.source_state + ' ' + format_ago(service.source_synced_ago_s) +
+         (service.only_confirmed ? ", only confirmed" : "");
+}
+
 }  // namespace
 
 std::string services_text(const api::ServiceList& list, const ViewOptions& options) {
   std::vector<std::string> headers = {"SERVICE", "FRONTEND", "BALANCE",  "ENDPOINTS",
                                       "STATE",   "PROBE",    "CONNECTS", "REFUSED"};
   if (options.wide) {
-    headers.insert(headers.end(), {"ID", "HASH KEY", "AFFINITY", "DATAGRAMS", "PASSED", "SOURCE", "ORIGIN"});
+    headers.insert(headers.end(),
+                   {"ID", "HASH KEY", "AFFINITY", "DATAGRAMS", "PASSED", "SOURCE", "FRESHNESS", "ORIGIN"});
   }
   Table table(std::move(headers));
   for (const ServiceView& service : list.items) {
@@ -56,7 +63,7 @@ std::string services_text(const api::ServiceList& list, const ViewOptions& optio
       row.insert(row.end(), {std::to_string(service.service_id), service.hash_key,
                              service.affinity_timeout_s == 0 ? "-" : fmt::format("{}s", service.affinity_timeout_s),
                              std::to_string(service.counters.datagrams), std::to_string(service.counters.passed),
-                             service.source, service.origin});
+                             service.source, freshness_of(service), service.origin});
     }
     table.add(std::move(row));
   }
@@ -83,6 +90,7 @@ std::string health_text(const EndpointView& endpoint, base::WallTime now) {
   if (endpoint.eligibility == "weight_zero") text = "weight 0, " + text;
   if (endpoint.eligibility == "far") text = "far, " + text;
   if (endpoint.eligibility == "panic") text = "used in panic, " + text;
+  if (endpoint.eligibility == "unconfirmed") text = "its source is stale and no probe confirms it; " + text;
   if (endpoint.eligibility == "awaiting_check") text = "awaiting its first check";
   return printable(text);
 }
@@ -90,7 +98,8 @@ std::string health_text(const EndpointView& endpoint, base::WallTime now) {
 std::string endpoints_text(const api::EndpointList& list, const ViewOptions& options) {
   std::vector<std::string> headers = {"SERVICE", "ENDPOINT", "WEIGHT", "SHARE", "STATE", "HEALTH", "PICKS"};
   if (options.wide)
-    headers.insert(headers.end(), {"FRONTEND", "BACKEND", "ZONE", "NODE", "VERDICT", "REASON", "STREAK", "CHECKED"});
+    headers.insert(headers.end(),
+                   {"FRONTEND", "BACKEND", "ZONE", "NODE", "TIER", "SOURCE", "VERDICT", "REASON", "STREAK", "CHECKED"});
   Table table(std::move(headers));
   for (const EndpointView& endpoint : list.items) {
     std::vector<Cell> row = {endpoint.service,
@@ -101,10 +110,11 @@ std::string endpoints_text(const api::EndpointList& list, const ViewOptions& opt
                              health_text(endpoint, options.now),
                              std::to_string(endpoint.picks)};
     if (options.wide) {
-      row.insert(row.end(), {endpoint.frontend, endpoint.backend_id == 0 ? "-" : std::to_string(endpoint.backend_id),
-                             endpoint.zone.empty() ? "-" : endpoint.zone, endpoint.node.empty() ? "-" : endpoint.node,
-                             endpoint.verdict, endpoint.reason, std::to_string(endpoint.streak),
-                             format_ago(endpoint.checked_ago_s)});
+      row.insert(row.end(),
+                 {endpoint.frontend, endpoint.backend_id == 0 ? "-" : std::to_string(endpoint.backend_id),
+                  endpoint.zone.empty() ? "-" : endpoint.zone, endpoint.node.empty() ? "-" : endpoint.node,
+                  std::to_string(endpoint.tier), endpoint.source.empty() ? "-" : endpoint.source, endpoint.verdict,
+                  endpoint.reason, std::to_string(endpoint.streak), format_ago(endpoint.checked_ago_s)});
     }
     table.add(std::move(row));
   }
@@ -113,7 +123,8 @@ std::string endpoints_text(const api::EndpointList& list, const ViewOptions& opt
 
 std::string sources_text(const api::SourceList& list, const ViewOptions& options) {
   std::vector<std::string> headers = {"SOURCE", "STATE", "SYNCED", "SERVICES", "ENDPOINTS", "ERROR"};
-  if (options.wide) headers.insert(headers.end(), {"UPDATES", "ERRORS"});
+  if (options.wide)
+    headers.insert(headers.end(), {"TYPE", "SINCE", "MAX STALE", "CONFIRMED ONLY", "UPDATES", "ERRORS"});
   Table table(std::move(headers));
   for (const api::SourceView& source : list.items) {
     std::vector<Cell> row = {source.name,
@@ -122,7 +133,16 @@ std::string sources_text(const api::SourceList& list, const ViewOptions& options
                              std::to_string(source.services),
                              std::to_string(source.endpoints),
                              source.error.empty() ? "-" : source.error};
-    if (options.wide) row.insert(row.end(), {std::to_string(source.updates), std::to_string(source.errors)});
+    if (options.wide) {
+      std::string errors = std::to_string(source.errors);
+      for (const auto& [kind, count] : source.errors_by_kind) errors += fmt::format(" {}:{}", kind, count);
+      row.insert(row.end(), {source.type.empty() ? "-" : source.type,
+                             source.since.empty() ? "-" : format_time(source.since, options.now),
+                             source.type == "file" ? "-"
+                             : source.max_stale_s  ? fmt::format("{}s", *source.max_stale_s)
+                                                   : "never",
+                             source.only_confirmed ? "yes" : "no", std::to_string(source.updates), errors});
+    }
     table.add(std::move(row));
   }
   std::string text = table.render(options.style);

@@ -40,9 +40,12 @@ struct ServiceView {
   std::string hash_key;           ///< "namespace"; what maglev, source_hash and affinity hash
   std::uint64_t maglev_size = 0;  ///< 0: not maglev
   std::uint64_t affinity_timeout_s = 0;
-  std::string probe;             ///< "http /healthz every 5s"; empty: not probed
-  std::string source;            ///< "file"
-  std::string origin;            ///< "meshd.yaml:6"
+  std::string probe;         ///< "http /healthz every 5s"; empty: not probed
+  std::string source;        ///< "file"; "file+prod" where several say so together
+  std::string origin;        ///< "meshd.yaml:6"
+  std::string source_state;  ///< "synced"; of several the least fresh, as the next
+  std::optional<double> source_synced_ago_s;
+  bool only_confirmed = false;   ///< stale for too long: only endpoints whose probe succeeds get connections
   std::uint32_t service_id = 0;  ///< in the kernel tables; 0: not there (yet)
   std::uint64_t endpoints = 0;
   std::uint64_t eligible = 0;  ///< endpoints that get new connections
@@ -59,6 +62,9 @@ struct ServiceView {
     visit("probe", self.probe);
     visit("source", self.source);
     visit("origin", self.origin);
+    visit("source_state", self.source_state);
+    visit("source_synced_ago_s", self.source_synced_ago_s);
+    visit("only_confirmed", self.only_confirmed);
     visit("service_id", self.service_id);
     visit("endpoints", self.endpoints);
     visit("eligible", self.eligible);
@@ -75,7 +81,7 @@ struct EndpointView {
   std::uint32_t weight = 0;
   double share = 0;         ///< of new connections, 0 to 1, as the kernel tables have it
   std::string eligibility;  ///< "eligible", "panic", "draining", "weight_zero", "ejected", "probe_down",
-                            ///< "awaiting_check", "far"
+                            ///< "awaiting_check", "far", "unconfirmed"
   std::string verdict;      ///< "up", "down", "unknown"
   std::string reason;       ///< of the last probe: "refused", "timeout", ...
   std::string detail;       ///< "http 200"
@@ -92,6 +98,8 @@ struct EndpointView {
   std::uint64_t picks = 0;  ///< times the kernel chose it
   std::string zone;         ///< as configured; empty: unknown
   std::string node;
+  std::uint32_t tier = 0;  ///< 0 is used first
+  std::string source;      ///< who said so
   static void fields(auto& self, auto& visit) {
     visit("service", self.service);
     visit("frontend", self.frontend);
@@ -115,6 +123,8 @@ struct EndpointView {
     visit("picks", self.picks);
     visit("zone", self.zone);
     visit("node", self.node);
+    visit("tier", self.tier);
+    visit("source", self.source);
   }
 };
 
@@ -170,6 +180,7 @@ struct ExplainResult {
   std::string client_key;               ///< what was hashed: "namespace cookie 4", for "fixed"
   std::string pick;                     ///< backend address for "fixed"; for "rotation" the one that is next now
   std::vector<EndpointView> endpoints;  ///< with share: the distribution of the next connects
+  std::vector<std::string> said;        ///< which registry said so, how fresh that is, and what when it gets old
   static void fields(auto& self, auto& visit) {
     visit("decision", self.decision);
     visit("why", self.why);
@@ -179,6 +190,7 @@ struct ExplainResult {
     visit("client_key", self.client_key);
     visit("pick", self.pick);
     visit("endpoints", self.endpoints);
+    visit("said", self.said);
   }
 };
 

@@ -155,24 +155,44 @@ struct RecordsView {
   }
 };
 
+/// How often a source failed in this way.
+struct ErrorCount {
+  std::string kind;  ///< "timeout"
+  std::uint64_t count = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("kind", self.kind);
+    visit("count", self.count);
+  }
+};
+
 struct SourceView {
   std::string name;
+  std::string type;   ///< "file", "dns"
   std::string state;  ///< "connecting", "synced", "stale", "failed"
+  std::string since;  ///< of that state; empty: not noted
   std::string synced_at;
   std::optional<double> synced_ago_s;
   std::uint64_t updates = 0;
   std::uint64_t errors = 0;
   std::uint64_t services = 0;
   std::uint64_t endpoints = 0;
+  std::vector<ErrorCount> errors_by_kind;
+  std::optional<std::uint64_t> max_stale_s;  ///< Of a registry; none: its endpoints are used however old they are
+  bool only_confirmed = false;               ///< it is stale for longer: only endpoints whose probe succeeds are used
   std::string error;
   std::string remedy;
   static void fields(auto& self, auto& visit) {
     visit("name", self.name);
+    visit("type", self.type);
     visit("state", self.state);
+    visit("since", self.since);
     visit("synced_at", self.synced_at);
     visit("synced_ago_s", self.synced_ago_s);
     visit("updates", self.updates);
     visit("errors", self.errors);
+    visit("errors_by_kind", self.errors_by_kind);
+    visit("max_stale_s", self.max_stale_s);
+    visit("only_confirmed", self.only_confirmed);
     visit("services", self.services);
     visit("endpoints", self.endpoints);
     visit("error", self.error);

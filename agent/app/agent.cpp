@@ -27,9 +27,11 @@ namespace {
 
 using datapath::Table;
 
-constexpr std::string_view kFileSource = "file";
 constexpr std::string_view kCanaryOffers = "canary";  // what the reconciler knows them by
 constexpr std::string_view kNamesOffers = "names";
+/// An agent that takes over tables waits for each registry so long before it applies any. Then services that a registry
+/// has not named yet go.
+constexpr auto kFirstAnswerWait = std::chrono::seconds(5);
 constexpr auto kTick = std::chrono::seconds(1);
 constexpr int kAuditsPerCensus = 10;                       // every socket of the host is looked at
 constexpr auto kCanaryPatience = std::chrono::seconds(5);  // READY does not wait longer for the first canary connects
@@ -61,13 +63,6 @@ datapath::NamedBackends named_backends(const datapath::MapSet& maps) {
 
 /// The one attached cgroup ("/system.slice/shop.service" is "shop"), or else this host: the books don't tell who of
 /// several connected.
-/// In order of precedence: nobody takes the canary's address, and a service wins over a resolver's stand-in.
-std::vector<std::string> sources_of(const AgentSettings& settings) {
-  std::vector<std::string> sources{std::string(kCanaryOffers), std::string(kFileSource)};
-  if (settings.names.enabled) sources.emplace_back(kNamesOffers);
-  return sources;
-}
-
 observe::IstioSource istio_source(const std::vector<std::string>& cgroups) {
   if (cgroups.size() == 1) {
     std::string name = cgroups.front().substr(cgroups.front().rfind('/') + 1);
@@ -91,11 +86,12 @@ Agent::Agent(StartConfig start, Signals signals) : start_(std::move(start)), sig
 Agent::~Agent() {
   // Whoever hands something over stops before whoever takes it.
   if (files_) files_->stop();
+  if (records_) records_->stop();
+  if (housekeeper_) housekeeper_->stop();
+  if (sources_) sources_->stop();
   if (prober_) prober_->stop();
   if (watcher_) watcher_->stop();
   if (drainer_) drainer_->stop();
-  if (records_) records_->stop();
-  if (housekeeper_) housekeeper_->stop();
   if (reconciler_) reconciler_->stop();
   if (names_) names_->stop();
 }
@@ -176,8 +172,28 @@ base::Result<void> Agent::make_sources() {
   MESH_CHECK(config_->watch());
   discovery::SourceInput input = start_.config.source_input();
   input.stale = start_.refused;
+  discovery::Restored of_files{{}, start_.restored.saved_at};
+  discovery::Restored of_registries{{}, start_.restored.saved_at};
+  for (auto& service : start_.restored.services) {
+    (service->source == kFileSource ? of_files : of_registries).services.push_back(std::move(service));
+  }
+  start_.restored.services.clear();
   files_ = std::make_unique<discovery::FileSource>(std::move(input),
-                                                   discovery::FileSource::Options{.restored = start_.restored});
+                                                   discovery::FileSource::Options{.restored = std::move(of_files)});
+  vips_ = std::make_unique<discovery::VipPool>(
+      discovery::VipPool::Options{.path = settings.state_dir + "/vips.state",
+                                  .v4 = settings.vips4,
+                                  .v6 = settings.vips6,
+                                  .reserved = {MESH_TRY(base::IpAddress::parse(settings.canary.address4)),
+                                               MESH_TRY(base::IpAddress::parse(settings.canary.address6))}});
+  SourceKeeper::Options options;
+  options.here = {settings.zone, settings.node};
+  options.seed = node_seed();
+  if (datapath_->start_kind() != datapath::StartKind::kFresh) options.first_answer_wait = kFirstAnswerWait;
+  // Nobody takes the canary's address, and a service wins over a resolver's stand-in.
+  options.before = {{std::string(kCanaryOffers)}, {std::string(kFileSource)}};
+  if (settings.names.enabled) options.after = {{std::string(kNamesOffers)}};
+  sources_ = std::make_unique<SourceKeeper>(std::move(options), *vips_, std::move(of_registries));
   state_ = std::make_unique<StateStore>(settings.state_dir);
   return {};
 }
@@ -186,7 +202,7 @@ base::Result<void> Agent::make_workers() {
   const AgentSettings& settings = start_.config.agent;
   const model::HealthView health = health_from_kernel();
   reconciler_ =
-      std::make_unique<Reconciler>(Reconciler::Options{.sources = sources_of(settings),
+      std::make_unique<Reconciler>(Reconciler::Options{.sources = sources_->precedence(start_.config.sources),
                                                        .audit_interval = settings.audit_interval,
                                                        .here = {settings.zone, settings.node}},
                                    *writer_, health, [this](ReconciledPtr reconciled) {
@@ -298,6 +314,7 @@ base::Result<void> Agent::run() {
   offer_canary_services();
   files_->start(
       [this](discovery::UpdatePtr update) { reconciler_->offer(std::string(kFileSource), std::move(update)); });
+  sources_->configure(start_.config.sources, *reconciler_);
   drainer_->start();
   records_->start();
   housekeeper_->start();
@@ -325,9 +342,8 @@ void Agent::offer_canary_services() {
 /// Notes the last good state, unless what is in force came from it.
 void Agent::keep_state(const model::SnapshotPtr& snapshot) {
   if (config_->state().from_state) return;
-  model::Snapshot kept = *snapshot;
-  std::erase_if(kept.services, [](const auto& service) { return service->source == kInternalSource; });
-  state_->save(config_->state().config.agent, std::make_shared<const model::Snapshot>(std::move(kept)));
+  const Config& config = config_->state().config;
+  state_->save({config.agent, config.sources, snapshot});
 }
 
 void Agent::on_signal(int signal) {
@@ -395,6 +411,7 @@ void Agent::tell_ready() {
 void Agent::keep_house() {
   if (certificate_) certificate_->look();
   if (names_) names_->look();
+  sources_->look();
   books_->look(base::steady_now());
   const auto reconciled = reconciler_->latest();
   if (!reconciled->snapshot) return;
@@ -428,6 +445,7 @@ void Agent::on_reload(const ConfigKeeper::Reloaded& reloaded) {
   files_->reconfigure(state.config.source_input(), reloaded.cause == ConfigKeeper::Cause::kRequest
                                                        ? discovery::Vanished::kForget
                                                        : discovery::Vanished::kKeep);
+  sources_->configure(state.config.sources, *reconciler_);
 }
 
 void Agent::reload(Reply<api::ReloadView> reply) {
@@ -447,11 +465,12 @@ void Agent::reload(Reply<api::ReloadView> reply) {
 
 void Agent::detach(Reply<api::DetachView> reply) {
   files_->stop();
+  records_->stop();
+  housekeeper_->stop();
+  sources_->stop();
   prober_->stop();
   watcher_->stop();
   drainer_->stop();
-  records_->stop();
-  housekeeper_->stop();
   reconciler_->stop();
   // Not destroyed: its operations are in flight on this loop, which still runs until the answer is sent.
   if (canary_) canary_->watch({});

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The agent, whole: everything is constructed here, in river order, and lives until run() returns.
 //
-// Threads: the control loop (this one: admin, metrics, canary, signals, timers), the file source, the prober, the
-// reconciler with its grace thread, the watcher, the drainer, and the housekeeper. They meet in mailboxes and published
-// immutable values only.
+// Threads: the control loop (this one: admin, metrics, canary, signals, timers), the file source, one per registry, the
+// prober, the reconciler with its grace thread, the watcher, the drainer, and the housekeeper. They meet in mailboxes
+// and published immutable values only.
 #pragma once
 
 #include <memory>
@@ -30,6 +30,7 @@
 #include "app/record_keeper.hpp"
 #include "app/scrape.hpp"
 #include "app/service_metrics.hpp"
+#include "app/source_keeper.hpp"
 #include "app/state_store.hpp"
 #include "app/used_services.hpp"
 #include "app/watcher.hpp"
@@ -101,6 +102,8 @@ class Agent {
   std::unique_ptr<CanaryRunner> canary_;
   std::unique_ptr<ConfigKeeper> config_;
   std::unique_ptr<discovery::FileSource> files_;
+  std::unique_ptr<discovery::VipPool> vips_;
+  std::unique_ptr<SourceKeeper> sources_;
   std::unique_ptr<StateStore> state_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<health::Prober> prober_;

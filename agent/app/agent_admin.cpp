@@ -222,14 +222,33 @@ std::vector<api::MapFill> AgentAdmin::map_fill(const Reconciled& reconciled) {
   return fill;
 }
 
+/// Registries as they are now, the rest as the last snapshot has it.
+SourceStatuses AgentAdmin::source_statuses() {
+  SourceStatuses statuses;
+  const auto reconciled = agent_.reconciler_->latest();
+  for (const auto& source : agent_.sources_->statuses()) statuses.emplace(source.name, source);
+  if (!reconciled->snapshot) return statuses;
+  for (const auto& source : reconciled->snapshot->sources) {
+    if (source.name == kFileSource) statuses.emplace(source.name, source);
+  }
+  return statuses;
+}
+
 api::SourceList AgentAdmin::sources() {
   const auto reconciled = agent_.reconciler_->latest();
+  const SourceStatuses statuses = source_statuses();
   api::SourceList list;
-  if (!reconciled->snapshot) return list;
-  for (const auto& source : reconciled->snapshot->sources) {
-    if (source.name != kInternalSource) list.items.push_back(source_view(source, base::wall_now()));
+  const auto now = base::wall_now();
+  // In order of precedence.
+  if (const auto files = statuses.find(kFileSource); files != statuses.end()) {
+    list.items.push_back(source_view(files->second, now));
   }
-  list.conflicts = conflict_views(*reconciled->snapshot);
+  for (const auto& source : agent_.config_->state().config.sources) {
+    if (const auto found = statuses.find(source.name); found != statuses.end()) {
+      list.items.push_back(source_view(found->second, now));
+    }
+  }
+  if (reconciled->snapshot) list.conflicts = conflict_views(*reconciled->snapshot);
   return list;
 }
 
@@ -272,6 +291,7 @@ void AgentAdmin::with_facts(const std::vector<model::ServiceRoutePtr>& routes, U
   std::vector<model::Frontend> frontends;
   for (const auto& route : routes) frontends.push_back(route->service->frontend);
   auto fresh = agent_.prober_->latest(frontends);
+  const SourceStatuses statuses = source_statuses();
   fresh.resize(routes.size());  // the prober did not answer in time: what was published is shown, with its age
   for (std::size_t index = 0; index < routes.size(); ++index) {
     const std::uint32_t id = kernel_.service_id(frontends[index]);
@@ -283,7 +303,8 @@ void AgentAdmin::with_facts(const std::vector<model::ServiceRoutePtr>& routes, U
                      .health = fresh[index] ? fresh[index] : routes[index]->health,
                      .pass_until_ns = kernel_.pass_until_ns(id),
                      .counters = kernel_.counters(id),
-                     .picks = [this](std::uint32_t backend_id) { return kernel_.picks(backend_id); }});
+                     .picks = [this](std::uint32_t backend_id) { return kernel_.picks(backend_id); },
+                     .sources = &statuses});
   }
 }
 

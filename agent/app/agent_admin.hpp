@@ -53,6 +53,7 @@ class AgentAdmin final : public AdminBackend {
   void add_canary(api::Status& status);
   void add_apply(api::Status& status, const Reconciled& reconciled);
   void add_drift(api::Status& status, const Reconciled& reconciled);
+  [[nodiscard]] SourceStatuses source_statuses();
   std::vector<api::MapFill> map_fill(const Reconciled& reconciled);
 
   Agent& agent_;

@@ -147,9 +147,10 @@ class SelfTest {
                                                         [] { return std::unordered_set<std::uint32_t>{}; }));
     auto update = std::make_shared<model::Update>();
     update->services = runner->services();
-    const std::vector<discovery::UpdatePtr> updates = {update};
+    const std::vector<discovery::Ranked> updates = {{update}};
+    discovery::Merger merger;
     balance::Router router;
-    MESH_CHECK(writer->apply(router.route(discovery::merge(updates, 1), {}, {})));
+    MESH_CHECK(writer->apply(router.route(merger.merge(updates, 1), {}, {})));
     runner->watch({cgroup_});
     Deadline deadline{*loop.loop};
     loop.loop->arm(deadline.timer, loop.loop->now() + std::chrono::milliseconds(kSelfTestTimeoutMs));

@@ -179,6 +179,13 @@ void look_at_inputs(const api::Status& status, Conditions& found) {
     if (source.state != "stale" && source.state != "failed") continue;
     found.degraded("source_" + source.state,
                    fmt::format("source {} is {}: {}", source.name, source.state, source.error), source.remedy);
+    if (source.only_confirmed) {
+      found.degraded("source_unconfirmed",
+                     fmt::format("source {} is stale for longer than max_stale: of its endpoints only those are used "
+                                 "whose probe succeeds",
+                                 source.name),
+                     "let the registry answer again, or raise max_stale of the source");
+    }
   }
   for (const auto& conflict : status.conflicts) {
     found.notice(

@@ -77,6 +77,12 @@ class ConfigReader {
     });
     for (Parsed& file : files_) decode_services(file);
     for (Parsed& file : files_) decode_files(file);
+    for (Parsed& file : files_) {
+      if (file.sections.sources == nullptr) continue;
+      file.decoder.under("sources", [&] {
+        discovery::decode_sources(file.decoder, *file.sections.sources, config_.defaults, config_.sources);
+      });
+    }
     discovery::check_against_each_other(placed_, findings_);
     check_canary();
     std::sort(config_.services.begin(), config_.services.end(),
@@ -310,6 +316,8 @@ std::string show_config(const Config& config, Format format) {
   for (const FileReference& reference : config.files) {
     if (!reference.service) files.items.push_back(Value::string(reference.path));
   }
+  Value& sources = root.add("sources", Value::list());
+  for (const auto& source : config.sources) sources.items.push_back(encode_source(source, kHide));
   std::string text;
   if (format == Format::kJson) {
     write_json(root, text);

@@ -14,6 +14,8 @@
 #include "datapath/map_store.hpp"
 #include "discovery/diagnostic.hpp"
 #include "discovery/source_input.hpp"
+#include "discovery/source_keys.hpp"
+#include "discovery/vip_pool.hpp"
 #include "model/service.hpp"
 
 namespace mesh::app {
@@ -66,6 +68,8 @@ struct AgentSettings {
   datapath::TableSizes limits;
   CanarySettings canary;
   NamesSettings names;
+  discovery::VipRange vips4{*base::IpAddress::parse("240.64.0.0"), 12};  ///< For services without an address.
+  discovery::VipRange vips6{*base::IpAddress::parse("fd6d:6573:6864::"), 64};
   std::string zone;  ///< Where this agent runs, for `prefer`; empty: unknown.
   std::string node;
   bool operator==(const AgentSettings&) const = default;
@@ -79,7 +83,8 @@ struct Config {
   discovery::ServicePolicy defaults;
   std::vector<model::ServicePtr> services;  ///< Inline ones, with endpoints.
   std::vector<FileReference> files;
-  std::vector<std::string> read_files;  ///< What was read: meshd.yaml and its conf.d.
+  std::vector<discovery::SourceSpec> sources;  ///< In order of precedence, after services and files.
+  std::vector<std::string> read_files;         ///< What was read: meshd.yaml and its conf.d.
 
   /// For discovery::FileSource.
   [[nodiscard]] discovery::SourceInput source_input() const { return {services, files, defaults, std::nullopt}; }

@@ -178,6 +178,31 @@ void decode_power_of_two(Decoder& decoder, const Key& key, const Value& value, v
   static_cast<TableSizes*>(target)->*Member = static_cast<std::uint32_t>(number);
 }
 
+void decode_vip_range(Decoder& decoder, const Key&, const Value& value, void* target) {
+  std::vector<std::string> texts;
+  if (!decoder.strings(value, texts)) return;
+  auto& settings = *static_cast<AgentSettings*>(target);
+  bool have4 = false;
+  bool have6 = false;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    decoder.element(value.items[i], i, [&](const Value& item) {
+      const auto range = discovery::VipRange::parse(texts[i]);
+      if (!range) {
+        decoder.error(item, range.error().message, range.error().remedy);
+        return;
+      }
+      const bool v4 = range->ip.is_v4();
+      if (std::exchange(v4 ? have4 : have6, true)) decoder.error(item, "a range of this family stands already");
+      (v4 ? settings.vips4 : settings.vips6) = *range;
+    });
+  }
+}
+
+Value encode_vip_range(const Key&, const void* target, discovery::Secrets) {
+  const auto& settings = *static_cast<const AgentSettings*>(target);
+  return discovery::keys_detail::encode_strings({settings.vips4.to_string(), settings.vips6.to_string()});
+}
+
 constexpr Key kTlsKeys[] = {
     with_decode(key<&CertificateFiles::certificate>("certificate", "PEM file of the certificate, then its chain."),
                 decode_optional_path<&CertificateFiles::certificate>),
@@ -280,6 +305,11 @@ constexpr Key kAgentKeys[] = {
         key<&AgentSettings::exempt_cgroup>(
             "exempt_cgroup", "The agent's own leaf cgroup, which is never redirected; \"\" is one below its own."),
         decode_optional_path<&AgentSettings::exempt_cgroup>),
+    {.name = "vip_range",
+     .doc = "Where services without an address get one: a range of each family; the first sixteenth stays free.",
+     .type = KeyType::kStrings,
+     .decode = decode_vip_range,
+     .encode = encode_vip_range},
     group_key("metrics", "HTTP for monitoring.", kMetricsTable),
     choice_key<&AgentSettings::loop>("loop", "How the agent waits for its sockets.", kLoops),
     group_key("log", "What the agent writes to standard error.", kLogTable),
@@ -315,6 +345,8 @@ constexpr Key kRootKeys[] = {
                                  R"({"type":["array","null"],"items":{"$ref":"#/definitions/service"}})"),
     section<&Sections::files>("files", "Watched files, or folders of files, with whole services.", nullptr,
                               R"({"type":["array","null"],"items":{"type":"string","pattern":"^/"}})"),
+    section<&Sections::sources>("sources", "Registries that services come from, those named first first.", nullptr,
+                                R"({"type":["array","null"],"items":{"$ref":"#/definitions/source"}})"),
 };
 
 }  // namespace

@@ -16,6 +16,7 @@ struct Sections {
   const discovery::Value* defaults = nullptr;
   const discovery::Value* services = nullptr;
   const discovery::Value* files = nullptr;
+  const discovery::Value* sources = nullptr;
 };
 
 extern const discovery::Table kRootTable;   // Sections

@@ -6,6 +6,7 @@
 #include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
 #include "discovery/service_keys.hpp"
+#include "discovery/source_keys.hpp"
 
 namespace mesh::app {
 
@@ -91,6 +92,12 @@ void list_keys(const Table& table, const std::string& prefix, std::vector<std::s
     if (key.name == "probe") list_keys(discovery::kProbeTable, name + ".", names);
     if (key.name == "endpoints") list_keys(discovery::kEndpointTable, name + ".", names);
     if (key.name == "services" && prefix.empty()) list_keys(discovery::kServiceTable, name + ".", names);
+    if (key.name == "sources" && prefix.empty()) list_keys(discovery::source_table(), name + ".", names);
+    for (const discovery::RegistryType* type : discovery::registry_types()) {
+      if (type->elements != nullptr && &table == type->table && key.name == "services") {
+        list_keys(*type->elements, name + ".", names);
+      }
+    }
   }
   if (table.base != nullptr) list_keys(*table.base, prefix, names);
 }
@@ -105,7 +112,13 @@ std::string config_schema() {
   schema["definitions"] = {{"probe", object_schema(discovery::kProbeTable)},
                            {"ejection", object_schema(discovery::kEjectionTable)},
                            {"endpoint", object_schema(discovery::kEndpointTable)},
+                           {"source", object_schema(discovery::source_table())},
                            {"service", std::move(service)}};
+  for (const discovery::RegistryType* type : discovery::registry_types()) {
+    if (type->elements != nullptr) {
+      schema["definitions"][std::string(type->element_name)] = object_schema(*type->elements);
+    }
+  }
   return schema.dump(2) + "\n";
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <string_view>
 
+#include "app/source_keeper.hpp"
 #include "datapath/counters.hpp"
 #include "datapath/records.hpp"
 #include "mesh_load.h"
@@ -89,6 +90,32 @@ std::string describe_ineligible(const model::ServiceRoute& route) {
   return text;
 }
 
+std::vector<std::string> describe_sources(const model::Service& service, const SourceStatuses& sources,
+                                          base::WallTime now) {
+  std::vector<std::string> said;
+  for (const model::ServicePart& part : parts_of(service)) {
+    const auto found = sources.find(part.source);
+    if (found == sources.end() || part.source == kFileSource) continue;
+    const model::SourceStatus& source = found->second;
+    std::string text = fmt::format("{} ({}): {}", part.source, part.origin, model::to_string(source.state));
+    if (source.synced_at != base::WallTime{}) {
+      text += fmt::format(", last answer {} ago", base::format_age(std::max(now - source.synced_at, base::Duration{})));
+    }
+    if (!source.max_stale) {
+      text += "; max_stale is never: its endpoints are used however old they are";
+    } else if (!part.only_confirmed) {
+      text += fmt::format("; without an answer for {} only endpoints whose probe succeeds are used",
+                          base::format_age(*source.max_stale));
+    } else {
+      text += fmt::format("; that is longer than max_stale ({}): only endpoints whose probe succeeds are used",
+                          base::format_age(*source.max_stale));
+      if (!service.probe) text += ", and as UDP without a probe none can be confirmed";
+    }
+    said.push_back(std::move(text));
+  }
+  return said;
+}
+
 api::ExplainResult explain_untouched(const std::string& address) {
   api::ExplainResult result;
   result.decision = "untouched";
@@ -102,6 +129,7 @@ api::ExplainResult explain_service(const ServiceFacts& facts, const datapath::Ex
   result.protocol = model::to_string(facts.route.service->frontend.protocol);
   result.service = service_view(facts, now);
   result.endpoints = endpoint_views(facts, now);
+  if (facts.sources != nullptr) result.said = describe_sources(*facts.route.service, *facts.sources, now);
   if (!context.attached) {
     result.decision = "not_attached";
     result.why = "no attached cgroup covers " + context.cgroup + "; its connects pass untouched";

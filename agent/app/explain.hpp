@@ -24,6 +24,10 @@ struct ExplainContext {
 api::ExplainResult explain_service(const ServiceFacts& facts, const datapath::Explanation& picked,
                                    const ExplainContext& context, base::WallTime now);
 
+/// A line for each registry that says so: how fresh that is, and what becomes of its endpoints when it gets old.
+std::vector<std::string> describe_sources(const model::Service& service, const SourceStatuses& sources,
+                                          base::WallTime now);
+
 /// The answer for an address that is no service.
 api::ExplainResult explain_untouched(const std::string& address);
 

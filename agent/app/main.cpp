@@ -56,7 +56,12 @@ base::Result<StartConfig> load_start(const std::string& path, const std::string&
   start.refused = loaded.error();
   start.findings = std::move(loaded.errors);
   start.config.agent = std::move(saved->agent);
-  start.config.services = std::move(saved->services);
+  start.config.sources = std::move(saved->sources);
+  // What stood in files is as if it stood in the configuration; registries are asked again.
+  for (const model::ServicePtr& service : saved->services) {
+    (service->source == kFileSource ? start.config.services : start.restored.services).push_back(service);
+  }
+  start.restored.saved_at = saved->saved_at;
   start.loaded_at = saved->saved_at;
   return start;
 }

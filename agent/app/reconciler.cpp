@@ -5,7 +5,6 @@
 #include <iterator>
 
 #include "base/log.hpp"
-#include "discovery/merge.hpp"
 
 namespace mesh::app {
 namespace {
@@ -30,6 +29,7 @@ Reconciler::Reconciler(Options options, datapath::Writer& writer, model::HealthV
     : options_(std::move(options)),
       writer_(writer),
       published_(std::move(published)),
+      sources_(options_.sources),
       health_(std::move(restored)),
       router_(options_.here) {}
 
@@ -62,6 +62,10 @@ void Reconciler::put_input(const Put& put) {
 
 void Reconciler::offer(const std::string& source, discovery::UpdatePtr update) {
   put_input([&](Inputs& inbox) { inbox.updates[source] = std::move(update); });
+}
+
+void Reconciler::set_sources(std::vector<Precedence> sources) {
+  put_input([&](Inputs& inbox) { inbox.sources = std::move(sources); });
 }
 
 void Reconciler::offer(HealthChanges changes) {
@@ -133,22 +137,35 @@ bool Reconciler::take_inputs(Inputs inputs) {
   if (inputs.empty()) return false;
   take_changes(health_, std::move(inputs.health));
   take_changes(standing_, std::move(inputs.standing));
-  if (!inputs.updates.empty()) {
+  if (!inputs.updates.empty() || inputs.sources) {
     for (auto& [source, update] : inputs.updates) updates_[source] = std::move(update);
-    std::vector<discovery::UpdatePtr> in_precedence;
-    for (const std::string& source : options_.sources) {
-      const auto found = updates_.find(source);
-      if (found == updates_.end()) return false;  // it has not spoken yet: what the kernel has stays
-      in_precedence.push_back(found->second);
-    }
-    state_.snapshot = discovery::merge(in_precedence, ++merges_);
-    if (merges_ == 1) forget_unprobed();
+    if (inputs.sources) sources_ = std::move(*inputs.sources);
+    if (!merge()) return false;
   }
   if (!state_.snapshot) return false;
   auto routing = router_.route(state_.snapshot, health_, standing_);
   const bool changed = routing != state_.routing;
   state_.routing = std::move(routing);
   if (changed) apply();
+  return true;
+}
+
+/// False: a source has not spoken yet, and what the kernel has stays.
+bool Reconciler::merge() {
+  std::erase_if(updates_, [this](const auto& entry) {
+    return std::ranges::find(sources_, entry.first, &Precedence::source) == sources_.end();
+  });
+  std::vector<discovery::Ranked> ranked;
+  for (const auto& [source, combine] : sources_) {
+    const auto found = updates_.find(source);
+    if (found != updates_.end()) {
+      ranked.push_back({found->second, combine});
+    } else if (merges_ == 0) {
+      return false;
+    }
+  }
+  state_.snapshot = merger_.merge(ranked, ++merges_);
+  if (merges_ == 1) forget_unprobed();
   return true;
 }
 

@@ -3,8 +3,9 @@
 // order, on one thread of its own, so that a big compile never delays a probe or an admin request. Inputs are
 // mailboxes, newest wins; nothing waits when it is idle. What it did is published as one immutable value.
 //
-// Nothing is applied before every source has spoken once: a source that is merely slow must not empty the tables that
-// an earlier agent left behind.
+// At the start nothing is applied before every source has spoken once: a source that is merely slow must not empty the
+// tables that an earlier agent left behind. Each source says something within a bounded time, if only that it knows
+// nothing (discovery/source_book.hpp); one that is added later is waited for by nobody.
 #pragma once
 
 #include <condition_variable>
@@ -21,6 +22,7 @@
 #include "balance/route.hpp"
 #include "base/clock.hpp"
 #include "datapath/writer.hpp"
+#include "discovery/merge.hpp"
 #include "discovery/source.hpp"
 #include "model/health_view.hpp"
 #include "model/routing.hpp"
@@ -55,8 +57,14 @@ using ReconciledPtr = std::shared_ptr<const Reconciled>;
 class Reconciler {
  public:
   using Job = std::move_only_function<void(datapath::Writer&, const Reconciled&)>;
+  /// A source, and what becomes of it where an earlier one has the same service.
+  struct Precedence {
+    std::string source;
+    model::Combine combine = model::Combine::kIgnore;
+    bool operator==(const Precedence&) const = default;
+  };
   struct Options {
-    std::vector<std::string> sources;  ///< Names in order of precedence; each must speak before the first apply.
+    std::vector<Precedence> sources;                         ///< At first; see set_sources().
     base::Duration retry = std::chrono::seconds(1);          ///< After a failed apply.
     base::Duration tidy_interval = std::chrono::seconds(5);  ///< Between looks at the quarantine.
     base::Duration audit_interval = std::chrono::seconds(30);
@@ -74,6 +82,8 @@ class Reconciler {
 
   // From any thread.
   void offer(const std::string& source, discovery::UpdatePtr update);
+  /// All sources in order of precedence. What those said that are not named any more is forgotten.
+  void set_sources(std::vector<Precedence> sources);
   void offer(HealthChanges changes);
   void offer(model::StandingChanges changes);
   /// Runs `job` on the worker's thread, between rounds: what needs the writer and is no input.
@@ -86,13 +96,15 @@ class Reconciler {
   /// Mailboxes: what was offered since the last round.
   struct Inputs {
     std::map<std::string, discovery::UpdatePtr> updates;
+    std::optional<std::vector<Precedence>> sources;
     HealthChanges health;
     model::StandingChanges standing;
-    [[nodiscard]] bool empty() const { return updates.empty() && health.empty() && standing.empty(); }
+    [[nodiscard]] bool empty() const { return updates.empty() && !sources && health.empty() && standing.empty(); }
   };
 
   void work();
   bool take_inputs(Inputs inputs);
+  bool merge();
   void apply();
   void audit();
   void forget_unprobed();
@@ -115,6 +127,8 @@ class Reconciler {
   ReconciledPtr latest_ = std::make_shared<const Reconciled>();
 
   // The worker's own.
+  std::vector<Precedence> sources_;
+  discovery::Merger merger_;
   std::map<std::string, discovery::UpdatePtr> updates_;
   model::HealthView health_;
   model::StandingView standing_;

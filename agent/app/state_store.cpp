@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "app/internal_source.hpp"
 #include "base/fd.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
@@ -50,17 +51,27 @@ bool number_in(const Value& header, std::string_view key, T& out) {
 
 }  // namespace
 
-std::string encode_state(const AgentSettings& agent, const model::Snapshot& snapshot, base::WallTime now) {
-  std::string payload = "{\"agent\":" + encode_agent_settings(agent) + ",\"services\":[";
+std::string encode_state(const StateToSave& state, base::WallTime now) {
+  std::string payload = "{\"agent\":" + encode_agent_settings(state.agent);
+  Value sources = Value::list();
+  for (const auto& source : state.sources) {
+    sources.items.push_back(encode_source(source, discovery::Secrets::kReveal));
+  }
+  payload += ",\"sources\":";
+  write_json(sources, payload, JsonStyle::kCompact);
+  payload += ",\"services\":[";
   bool first = true;
-  for (const model::ServicePtr& service : snapshot.services) {
-    if (!std::exchange(first, false)) payload += ',';
-    payload += '\n';
-    Value element = Value::map();
-    element.add("source", Value::string(service->source));
-    element.add("origin", Value::string(service->origin));
-    element.add("service", encode_service(*service, discovery::Secrets::kReveal));
-    write_json(element, payload, JsonStyle::kCompact);
+  for (const auto& update : state.snapshot->updates) {
+    if (update->status.name == kInternalSource) continue;
+    for (const model::ServicePtr& service : update->services) {
+      if (!std::exchange(first, false)) payload += ',';
+      payload += '\n';
+      Value element = Value::map();
+      element.add("source", Value::string(service->source));
+      element.add("origin", Value::string(service->origin));
+      element.add("service", encode_service(*service, discovery::Secrets::kReveal));
+      write_json(element, payload, JsonStyle::kCompact);
+    }
   }
   payload += "\n]}\n";
   return fmt::format("{{\"meshd_state\":{},\"saved_at_ns\":{},\"saved_at\":\"{}\",\"bytes\":{},\"checksum\":\"{}\"}}\n",
@@ -95,7 +106,12 @@ base::Result<SavedState> decode_state(std::string_view content) {
   Decoder decoder(document, findings);
   const discovery::ServicePolicy defaults;
   ServiceDecoder services(decoder, defaults, ServiceDecoder::FileKey::kRefused, "");
-  const auto take = [&](std::string_view, std::size_t, Value& element) {
+  Value sources = Value::list();
+  const auto take = [&](std::string_view list, std::size_t, Value& element) {
+    if (list == "sources") {
+      sources.items.push_back(std::move(element));
+      return;
+    }
     const Value* const service = element.find("service");
     const Value* const source = element.find("source");
     const Value* const origin = element.find("origin");
@@ -111,6 +127,7 @@ base::Result<SavedState> decode_state(std::string_view content) {
     state.services.push_back(std::make_shared<const model::Service>(std::move(one)));
   };
   const auto root = discovery::read_json(document, payload, take, findings);
+  discovery::decode_sources(decoder, sources, defaults, state.sources);
   if (findings.error_count() > 0) return damaged(findings.to_error().message);
   const Value* const agent = root->find("agent");
   if (agent == nullptr) return damaged("it has no settings");
@@ -172,10 +189,10 @@ base::Result<SavedState> StateStore::load(const std::string& state_dir) {
   return decode_state(content);
 }
 
-void StateStore::save(AgentSettings agent, model::SnapshotPtr snapshot) {
+void StateStore::save(StateToSave state) {
   {
     const std::lock_guard lock(mutex_);
-    pending_ = {std::move(agent), std::move(snapshot)};
+    pending_ = std::move(state);
     policy_.note_change(base::steady_now());
   }
   changed_.notify_one();
@@ -199,13 +216,13 @@ void StateStore::run() {
       continue;
     }
     if (!pending_) return;  // stopping, and all is saved
-    const Pending pending = std::move(*pending_);
+    const StateToSave pending = std::move(*pending_);
     pending_.reset();
     policy_.note_saved(base::steady_now(), true);  // a change during the write asks for the next one
 
     lock.unlock();
     const auto now = base::wall_now();
-    const std::string content = encode_state(pending.agent, *pending.snapshot, now);
+    const std::string content = encode_state(pending, now);
     std::error_code ignored;  // the write says what is wrong
     std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), ignored);
     const auto written = base::write_file_atomically(path_, content, kMode);

@@ -23,11 +23,18 @@ namespace mesh::app {
 
 struct SavedState {
   AgentSettings agent;
-  std::vector<model::ServicePtr> services;  ///< Sorted by frontend; `source` and `origin` as they were.
+  std::vector<model::ServicePtr> services;  ///< `source` and `origin` as they were.
+  std::vector<discovery::SourceSpec> sources;
   base::WallTime saved_at{};
 };
 
-std::string encode_state(const AgentSettings& agent, const model::Snapshot& snapshot, base::WallTime now);
+/// What is kept: the settings, the registries, and what each source said last.
+struct StateToSave {
+  AgentSettings agent;
+  std::vector<discovery::SourceSpec> sources;
+  model::SnapshotPtr snapshot;
+};
+std::string encode_state(const StateToSave& state, base::WallTime now);
 /// kInvalid: damaged, or of another version.
 base::Result<SavedState> decode_state(std::string_view content);
 
@@ -66,7 +73,7 @@ class StateStore {
   StateStore& operator=(const StateStore&) = delete;
 
   /// Notes the newest state; the write follows by SavePolicy. From any thread.
-  void save(AgentSettings agent, model::SnapshotPtr snapshot);
+  void save(StateToSave state);
   [[nodiscard]] Status status() const;
 
   static std::string path_in(const std::string& state_dir);  ///< "<state_dir>/last-good.state"
@@ -74,16 +81,12 @@ class StateStore {
   static base::Result<SavedState> load(const std::string& state_dir);
 
  private:
-  struct Pending {
-    AgentSettings agent;
-    model::SnapshotPtr snapshot;
-  };
   void run();
 
   const std::string path_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::optional<Pending> pending_;  // guarded by mutex_, as all below
+  std::optional<StateToSave> pending_;  // guarded by mutex_, as all below
   SavePolicy policy_;
   Status status_;
   bool stopping_ = false;

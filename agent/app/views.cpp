@@ -50,6 +50,11 @@ std::string describe_pause(std::uint64_t pass_until_ns, base::WallTime now) {
   return left <= base::Duration::zero() ? std::string() : base::format_rfc3339(now + left);
 }
 
+std::vector<model::ServicePart> parts_of(const model::Service& service) {
+  if (!service.parts.empty()) return service.parts;
+  return {{service.source, service.origin, service.only_confirmed}};
+}
+
 api::ServiceView service_view(const ServiceFacts& facts, base::WallTime now) {
   const model::Service& service = *facts.route.service;
   api::ServiceView view;
@@ -62,6 +67,18 @@ api::ServiceView service_view(const ServiceFacts& facts, base::WallTime now) {
   view.probe = describe_probe(service.probe.get());
   view.source = service.source;
   view.origin = service.origin;
+  const model::SourceStatus* oldest = nullptr;
+  for (const model::ServicePart& part : parts_of(service)) {
+    view.only_confirmed = view.only_confirmed || part.only_confirmed;
+    if (facts.sources == nullptr) continue;
+    const auto found = facts.sources->find(part.source);
+    if (found == facts.sources->end()) continue;
+    if (oldest == nullptr || found->second.state > oldest->state) oldest = &found->second;
+  }
+  if (oldest != nullptr) {
+    view.source_state = model::to_string(oldest->state);
+    view.source_synced_ago_s = ago(oldest->synced_at, now);
+  }
   view.service_id = facts.service_id;
   view.endpoints = service.endpoints.size();
   view.eligible = facts.route.routes.size();
@@ -84,6 +101,8 @@ std::vector<api::EndpointView> endpoint_views(const ServiceFacts& facts, base::W
     view.weight = endpoint.weight;
     view.zone = endpoint.zone;
     view.node = endpoint.node;
+    view.tier = endpoint.tier;
+    view.source = service.parts.empty() ? service.source : service.parts[endpoint.part].source;
     view.eligibility = model::to_string(facts.route.eligibility[index]);
     view.verdict = model::to_string(model::Verdict::kUnknown);
     view.reason = model::to_string(model::ProbeReason::kNone);
@@ -116,11 +135,20 @@ std::vector<api::EndpointView> endpoint_views(const ServiceFacts& facts, base::W
 api::SourceView source_view(const model::SourceStatus& source, base::WallTime now) {
   api::SourceView view;
   view.name = source.name;
+  view.type = source.type;
   view.state = model::to_string(source.state);
+  view.since = when(source.since);
   view.synced_at = when(source.synced_at);
   view.synced_ago_s = ago(source.synced_at, now);
   view.updates = source.updates;
   view.errors = source.errors;
+  for (std::size_t i = 0; i < source.errors_by_kind.size(); ++i) {
+    if (source.errors_by_kind[i] == 0) continue;
+    view.errors_by_kind.push_back(
+        {std::string(api::to_string(static_cast<base::ErrorKind>(i))), source.errors_by_kind[i]});
+  }
+  if (source.max_stale) view.max_stale_s = static_cast<std::uint64_t>(source.max_stale->count());
+  view.only_confirmed = source.only_confirmed;
   view.services = source.services;
   view.endpoints = source.endpoints;
   if (source.error) {

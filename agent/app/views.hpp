@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +18,9 @@
 
 namespace mesh::app {
 
+/// By name.
+using SourceStatuses = std::map<std::string, model::SourceStatus, std::less<>>;
+
 /// What one service's view is made of. References stay valid for the call.
 struct ServiceFacts {
   const model::ServiceRoute& route;
@@ -27,12 +31,16 @@ struct ServiceFacts {
   std::uint64_t pass_until_ns = 0;  ///< CLOCK_MONOTONIC
   api::ServiceCounters counters;
   std::function<std::uint64_t(std::uint32_t backend_id)> picks;
+  const SourceStatuses* sources = nullptr;  ///< Null: not known.
 };
 
 api::ServiceView service_view(const ServiceFacts& facts, base::WallTime now);
 std::vector<api::EndpointView> endpoint_views(const ServiceFacts& facts, base::WallTime now);
 api::SourceView source_view(const model::SourceStatus& source, base::WallTime now);
 std::vector<api::ConflictView> conflict_views(const model::Snapshot& snapshot);
+
+/// Who says that there is this service: one, or several together.
+std::vector<model::ServicePart> parts_of(const model::Service& service);
 
 /// "http /healthz every 5s", "" for none.
 std::string describe_probe(const model::ProbePolicy* probe);

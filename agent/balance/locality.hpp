@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Nearness: endpoints on this node or in this zone first, and the next tier for what they can't carry.
+// Nearness: endpoints on this node or in this zone first; and tiers: the next one for what those before can't carry.
 #pragma once
 
 #include <cstdint>

@@ -2,8 +2,8 @@
 #include "balance/route.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <map>
 #include <utility>
 
 #include "balance/locality.hpp"
@@ -40,8 +40,10 @@ Eligibility judge(const model::Service& service, const Candidate& candidate) {
   if (endpoint.draining || (standing && standing->drained)) return Eligibility::kDraining;
   if (endpoint.weight == 0) return Eligibility::kWeightZero;
   if (standing && standing->ejection == model::Ejection::kEjected) return Eligibility::kEjected;
-  if (!service.probe) return Eligibility::kEligible;
+  const bool unconfirmed = service.needs_confirmation(endpoint);
+  if (!service.probe) return unconfirmed ? Eligibility::kUnconfirmed : Eligibility::kEligible;
   const model::Verdict verdict = health == nullptr ? model::Verdict::kUnknown : health->verdict;
+  if (unconfirmed) return verdict == model::Verdict::kUp ? Eligibility::kEligible : Eligibility::kUnconfirmed;
   if (verdict == model::Verdict::kDown) return Eligibility::kProbeDown;
   const bool awaiting = verdict == model::Verdict::kUnknown && service.probe->require_initial_check;
   return awaiting ? Eligibility::kAwaitingCheck : Eligibility::kEligible;
@@ -57,14 +59,24 @@ bool refuses(const Candidate& candidate) {
 bool panic(const model::Service& service, const std::vector<Candidate>& candidates,
            std::vector<Eligibility>& eligibility) {
   const auto is_out = [](Eligibility one) { return one == Eligibility::kProbeDown || one == Eligibility::kEjected; };
-  std::size_t eligible = 0;
-  std::size_t out = 0;
-  for (const Eligibility one : eligibility) {
-    eligible += one == Eligibility::kEligible;
-    out += is_out(one);
+  struct Count {
+    std::size_t eligible = 0;
+    std::size_t could_serve = 0;
+  };
+  std::map<std::uint8_t, Count> tiers;
+  std::size_t could_serve = 0;
+  for (std::size_t i = 0; i < eligibility.size(); ++i) {
+    const bool eligible = eligibility[i] == Eligibility::kEligible;
+    if (!eligible && !is_out(eligibility[i])) continue;
+    Count& tier = tiers[candidates[i].endpoint.tier];
+    tier.eligible += eligible;
+    ++tier.could_serve;
+    ++could_serve;
   }
-  const std::size_t could_serve = eligible + out;
-  if (could_serve < kPanicMinimum || eligible * 100 >= service.panic_threshold_percent * could_serve) return false;
+  const auto is_sound = [&](const auto& tier) {
+    return tier.second.eligible * 100 >= service.panic_threshold_percent * tier.second.could_serve;
+  };
+  if (could_serve < kPanicMinimum || std::ranges::any_of(tiers, is_sound)) return false;
   bool any = false;
   for (std::size_t i = 0; i < eligibility.size(); ++i) {
     if (!is_out(eligibility[i]) || refuses(candidates[i])) continue;
@@ -111,31 +123,56 @@ std::uint32_t scale_of(const std::vector<Candidate>& candidates, const std::vect
   return any_share ? std::min(kWholePercent, kWeightMax / largest) : 1;
 }
 
+bool has_tiers(const model::Service& service) {
+  return service.prefer != model::Preference::kNone ||
+         std::ranges::any_of(service.endpoints, [](const model::Endpoint& endpoint) { return endpoint.tier != 0; });
+}
+
+/// The tier of each endpoint among those that there are: by its own tier first, then by its distance.
+std::vector<std::size_t> rank(const model::Service& service, const model::Place& here, std::size_t& tiers) {
+  std::vector<unsigned> keys;
+  keys.reserve(service.endpoints.size());
+  for (const model::Endpoint& endpoint : service.endpoints) {
+    keys.push_back(endpoint.tier * kDistances + distance(service, endpoint, here));
+  }
+  std::vector<unsigned> distinct = keys;
+  std::ranges::sort(distinct);
+  const auto [first, last] = std::ranges::unique(distinct);
+  distinct.erase(first, last);
+  tiers = distinct.size();
+  std::vector<std::size_t> ranks;
+  ranks.reserve(keys.size());
+  for (const unsigned key : keys) {
+    ranks.push_back(static_cast<std::size_t>(std::ranges::lower_bound(distinct, key) - distinct.begin()));
+  }
+  return ranks;
+}
+
 /// Scales the weights of the routes so that each tier gets its share; routes of tiers that get none go.
-void prefer_near(model::ServiceRoute& route, const model::Place& here) {
+void prefer_first(model::ServiceRoute& route, const model::Place& here) {
   const model::Service& service = *route.service;
-  std::array<Tier, kDistances> tiers{};
-  std::array<std::uint64_t, kDistances> routed{};
-  std::vector<unsigned> distances;
-  distances.reserve(service.endpoints.size());
+  std::size_t count = 0;
+  const std::vector<std::size_t> ranks = rank(service, here, count);
+  if (count < 2) return;
+  std::vector<Tier> tiers(count);
+  std::vector<std::uint64_t> routed(count);
   for (std::size_t i = 0; i < service.endpoints.size(); ++i) {
-    const model::Endpoint& endpoint = service.endpoints[i];
-    distances.push_back(distance(service, endpoint, here));
+    const std::uint16_t weight = service.endpoints[i].weight;
     const Eligibility one = route.eligibility[i];
-    if (one == Eligibility::kEligible) tiers[distances[i]].usable += endpoint.weight;
-    if (one != Eligibility::kDraining) tiers[distances[i]].could_serve += endpoint.weight;
+    if (one == Eligibility::kEligible) tiers[ranks[i]].usable += weight;
+    if (one != Eligibility::kDraining) tiers[ranks[i]].could_serve += weight;
   }
   const std::vector<double> shares = spill_over(tiers, service.prefer_threshold_percent);
-  for (const model::Route& one : route.routes) routed[distances[one.endpoint]] += one.weight;
+  for (const model::Route& one : route.routes) routed[ranks[one.endpoint]] += one.weight;
   std::erase_if(route.routes, [&](const model::Route& one) {
-    const bool far = shares[distances[one.endpoint]] <= 0;
+    const bool far = shares[ranks[one.endpoint]] <= 0;
     if (far) route.eligibility[one.endpoint] = Eligibility::kFar;
     return far;
   });
   if (std::ranges::count_if(shares, [](double share) { return share > 0; }) < 2) return;
   std::vector<double> weights;
   for (const model::Route& one : route.routes) {
-    const unsigned tier = distances[one.endpoint];
+    const std::size_t tier = ranks[one.endpoint];
     weights.push_back(one.weight * shares[tier] / static_cast<double>(routed[tier]));
   }
   const double largest = *std::ranges::max_element(weights);
@@ -170,7 +207,7 @@ model::ServiceRoutePtr route_service(const model::ServicePtr& service, const mod
     const std::uint32_t scaled = one.weight * scale * share_of(candidates[one.endpoint]) / kWholePercent;
     one.weight = static_cast<std::uint16_t>(std::max(1U, scaled));
   }
-  if (service->prefer != model::Preference::kNone && !route->panic) prefer_near(*route, here);
+  if (!route->panic && has_tiers(*service)) prefer_first(*route, here);
   return route;
 }
 

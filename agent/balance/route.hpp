@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which endpoints get new connections: Snapshot x HealthView x StandingView x policy -> RoutingTable.
 //
-// Per endpoint, first match wins: draining (by its source or an operator), weight 0, ejected, awaiting its first check,
-// down by its probe, else eligible. An endpoint without a verdict is eligible unless its service says
-// require_initial_check.
+// Per endpoint, first match wins: draining (by its source or an operator), weight 0, ejected, unconfirmed (its source
+// is stale for too long and no probe succeeds), awaiting its first check, down by its probe, else eligible. An endpoint
+// without a verdict is eligible unless its service says require_initial_check.
 //
 // Panic: when of at least kPanicMinimum endpoints that could serve (not draining, weight above 0, already checked where
 // that is required) fewer than the service's threshold are eligible, probes and ejections are presumed wrong rather
 // than nearly all servers dead: endpoints that are down or ejected get connections too, at their weight, except those
-// that refuse: a closed port is a fact, not an opinion.
+// that refuse: a closed port is a fact, not an opinion. Where endpoints have tiers, one tier above the threshold is
+// enough for no panic.
 //
 // Weight: an endpoint on probation, or that starts slowly, gets `share_percent` of its weight. So that a share of a
 // small weight is something, all weights of such a service are multiplied alike first, up to 100 times. An endpoint
 // that begins a slow start has its small share in the very table in which it first is, before its standing tells of it.
 //
-// Nearness (locality.hpp): where a service prefers near endpoints, the weights of each tier are scaled to its share; a
-// tier that gets nothing has no routes. Not in panic.
+// Tiers (locality.hpp): the endpoints' own, and within each the nearness where a service prefers near endpoints. The
+// weights of each are scaled to its share; one that gets nothing has no routes. Not in panic.
 #pragma once
 
 #include <cstddef>

@@ -27,6 +27,7 @@ enum class ErrorKind {
   kUnsupported,  ///< This kernel or build can't; the message says which requirement is missing.
   kSystem,       ///< A system call failed; errnum says how.
 };
+inline constexpr std::size_t kErrorKinds = 9;
 
 struct Error {
   ErrorKind kind = ErrorKind::kSystem;

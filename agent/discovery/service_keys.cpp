@@ -127,6 +127,9 @@ constexpr Key kEndpointKeys[] = {
     key<&model::Endpoint::draining>("draining", "The server is leaving: no new connections."),
     key<&model::Endpoint::zone>("zone", "Where it runs, as agent.zone names it."),
     key<&model::Endpoint::node>("node", "Where it runs, as agent.node names it."),
+    key<&model::Endpoint::tier>(
+        "tier", "0 is used first; the next ones when less than prefer_threshold percent of those before are up.",
+        {0, 255}),
 };
 
 const model::Endpoint kFreshEndpoint{};
@@ -134,10 +137,7 @@ const model::Endpoint kFreshEndpoint{};
 void decode_name(Decoder& decoder, const Key& key, const Value& value, void* target) {
   std::string text;
   if (!decoder.string(key, value, text)) return;
-  const bool good = !text.empty() && text.size() <= kMaxName && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '/' || c == '_';
-  });
-  if (good) {
+  if (is_service_name(text)) {
     static_cast<ServiceSpec*>(target)->name = std::move(text);
     return;
   }
@@ -242,6 +242,12 @@ bool ServicePolicy::operator==(const ServicePolicy& other) const {
          maglev_size == other.maglev_size && slow_start == other.slow_start && prefer == other.prefer &&
          prefer_threshold == other.prefer_threshold && feedback == other.feedback && ejection == other.ejection &&
          drain == other.drain;
+}
+
+bool is_service_name(std::string_view text) {
+  return !text.empty() && text.size() <= kMaxName && std::ranges::all_of(text, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '/' || c == '_';
+  });
 }
 
 void apply_policy(const ServicePolicy& policy, model::Service& service) {

@@ -44,6 +44,9 @@ struct ServiceSpec {
   std::string file;
 };
 
+/// 1 to 253 of a-z 0-9 . - / _
+[[nodiscard]] bool is_service_name(std::string_view text);
+
 extern const Table kPolicyTable;    // ServicePolicy
 extern const Table kEndpointTable;  // model::Endpoint
 extern const Table kServiceTable;   // ServiceSpec

@@ -13,7 +13,7 @@
 
 namespace mesh::discovery {
 
-using UpdatePtr = std::shared_ptr<const model::Update>;
+using model::UpdatePtr;
 
 class Source {
  public:

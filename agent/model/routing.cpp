@@ -21,6 +21,8 @@ std::string_view to_string(Eligibility value) {
       return "awaiting_check";
     case Eligibility::kFar:
       return "far";
+    case Eligibility::kUnconfirmed:
+      return "unconfirmed";
   }
   return "unknown";
 }

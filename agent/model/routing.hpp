@@ -13,7 +13,7 @@
 
 namespace mesh::model {
 
-/// Why an endpoint gets new connections or not. Order of precedence: draining, weight, ejection, probe.
+/// Why an endpoint gets new connections or not. Order of precedence: draining, weight, ejection, confirmation, probe.
 enum class Eligibility : std::uint8_t {
   kEligible,
   kPanic,     ///< Ejected or down by its probe, but used because too few are up.
@@ -22,7 +22,8 @@ enum class Eligibility : std::uint8_t {
   kEjected,  ///< For what connections to it experienced.
   kProbeDown,
   kAwaitingCheck,  ///< require_initial_check, and no success yet.
-  kFar,            ///< It could, but nearer ones are enough.
+  kFar,            ///< It could, but nearer ones, or those of an earlier tier, are enough.
+  kUnconfirmed,    ///< Its source is stale for longer than max_stale, and no probe of it succeeds.
 };
 std::string_view to_string(Eligibility value);
 /// Whether it gets new connections, or would if nearer ones were not enough.

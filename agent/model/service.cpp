@@ -51,7 +51,8 @@ bool Service::same_as(const Service& other) const {
          panic_threshold_percent == other.panic_threshold_percent && slow_start == other.slow_start &&
          prefer == other.prefer && prefer_threshold_percent == other.prefer_threshold_percent &&
          feedback == other.feedback && own_listeners == other.own_listeners && ejection == other.ejection &&
-         drain == other.drain && endpoints == other.endpoints;
+         drain == other.drain && only_confirmed == other.only_confirmed && parts == other.parts &&
+         endpoints == other.endpoints;
 }
 
 std::string_view to_string(Protocol value) { return name_of(kProtocols, value); }

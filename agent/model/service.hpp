@@ -118,6 +118,8 @@ struct Endpoint {
   bool draining = false;        ///< Leaving: no new connections.
   std::string zone{};           ///< Where it runs; empty: unknown.
   std::string node{};
+  std::uint8_t tier = 0;  ///< 0: used first; the next ones when what is before has too little.
+  std::uint8_t part = 0;  ///< Index into Service::parts, where the service has some.
   bool operator==(const Endpoint&) const = default;
 };
 
@@ -128,6 +130,14 @@ struct Frontend {
 
   [[nodiscard]] std::string to_string() const;  ///< "240.64.0.10:80/tcp"
   auto operator<=>(const Frontend&) const = default;
+};
+
+/// Who said so, of a service that several sources have.
+struct ServicePart {
+  std::string source;
+  std::string origin;
+  bool only_confirmed = false;  ///< As Service::only_confirmed, for its endpoints.
+  bool operator==(const ServicePart&) const = default;
 };
 
 /// One frontend and its endpoints. A name may stand for several services (one per port and protocol).
@@ -148,12 +158,18 @@ struct Service {
   EjectionPolicy ejection;
   DrainPolicy drain;
   std::shared_ptr<const ProbePolicy> probe;  ///< Null: not probed.
+  bool only_confirmed = false;               ///< Its source is stale for too long: only endpoints whose probe succeeds.
   std::vector<Endpoint> endpoints;           ///< Sorted by address, no address twice.
+  std::vector<ServicePart> parts;            ///< Where several sources were put together; else empty.
   std::string source;                        ///< "file"; which source said so.
   std::string origin;                        ///< Where in it: "meshd.yaml:6".
 
   /// Equal in all that matters to the datapath and to probes, wherever it was read from (probe compared by value).
   [[nodiscard]] bool same_as(const Service& other) const;
+  /// This endpoint is used only while its probe succeeds.
+  [[nodiscard]] bool needs_confirmation(const Endpoint& endpoint) const {
+    return parts.empty() ? only_confirmed : parts[endpoint.part].only_confirmed;
+  }
   [[nodiscard]] bool ejects() const { return ejection.enabled && feedback; }
 };
 

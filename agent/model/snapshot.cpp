@@ -19,6 +19,18 @@ std::string_view to_string(SourceState state) {
   return "unknown";
 }
 
+std::string_view to_string(Combine combine) {
+  switch (combine) {
+    case Combine::kIgnore:
+      return "ignore";
+    case Combine::kUnion:
+      return "union";
+    case Combine::kFailover:
+      return "failover";
+  }
+  return "unknown";
+}
+
 const ServicePtr* Snapshot::find(const Frontend& frontend) const {
   const auto found =
       std::lower_bound(services.begin(), services.end(), frontend,

@@ -2,6 +2,8 @@
 // What the agent believes: the merged services of all sources, and how fresh each source is.
 #pragma once
 
+#include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/error.hpp"
 #include "model/service.hpp"
 
 namespace mesh::model {
@@ -22,13 +25,26 @@ enum class SourceState : std::uint8_t {
 };
 std::string_view to_string(SourceState state);
 
+/// What of a later source becomes of a service that an earlier one has.
+enum class Combine : std::uint8_t {
+  kIgnore,    ///< Nothing: it is listed as a conflict.
+  kUnion,     ///< Its endpoints are added.
+  kFailover,  ///< Its endpoints are added as tiers of their own, after those of the earlier sources.
+};
+std::string_view to_string(Combine combine);
+
 struct SourceStatus {
-  std::string name;  ///< "file"
+  std::string name;           ///< "file", or as `sources:` names it.
+  std::string type = "file";  ///< "dns"
   SourceState state = SourceState::kConnecting;
-  base::WallTime synced_at{};        ///< Of the answer in force; zero if there is none.
-  std::optional<base::Error> error;  ///< The last one, while it stands.
-  std::uint64_t updates = 0;         ///< Whole updates taken over.
+  base::WallTime since{};                         ///< Of that state; zero: not noted.
+  base::WallTime synced_at{};                     ///< Of the answer in force; zero if there is none.
+  std::optional<std::chrono::seconds> max_stale;  ///< When stale for so long, `only_confirmed` begins. Nothing: never.
+  bool only_confirmed = false;                    ///< Only endpoints whose probe succeeds are used.
+  std::optional<base::Error> error;               ///< The last one, while it stands.
+  std::uint64_t updates = 0;                      ///< Whole updates taken over.
   std::uint64_t errors = 0;
+  std::array<std::uint64_t, base::kErrorKinds> errors_by_kind{};  ///< Where the source counts them so.
   std::size_t services = 0;
   std::size_t endpoints = 0;
 };
@@ -39,6 +55,7 @@ struct Update {
   std::vector<ServicePtr> services;
   SourceStatus status;
 };
+using UpdatePtr = std::shared_ptr<const Update>;
 
 /// Two sources, or two entries of one, claim the same frontend: the first in precedence wins, the other is listed.
 struct Conflict {
@@ -51,6 +68,7 @@ struct Snapshot {
   std::uint64_t generation = 0;
   std::vector<ServicePtr> services;  ///< Sorted by frontend, no frontend twice.
   std::vector<SourceStatus> sources;
+  std::vector<UpdatePtr> updates;  ///< What it was made of, in order of precedence.
   std::vector<Conflict> conflicts;
 
   /// The service with exactly this frontend, or null. Logarithmic.

@@ -271,17 +271,30 @@ void Page::collect_discovery() const {
              MetricType::Gauge);
   Family updates("mesh_source_updates_total", "Whole updates taken over.", MetricType::Counter);
   Family errors("mesh_source_errors_total", "Tries that failed.", MetricType::Counter);
+  Family kinds("mesh_source_errors_by_kind_total", "Tries that failed, by the kind of error; of registries.",
+               MetricType::Counter);
+  Family confirmed("mesh_source_only_confirmed",
+                   "1 while only endpoints whose probe succeeds are used, because the source is stale for too long.",
+                   MetricType::Gauge);
+  Family endpoints_of("mesh_source_endpoints", "Endpoints in the answer in force.", MetricType::Gauge);
   Family services("mesh_source_services", "Services in the answer in force.", MetricType::Gauge);
   for (const auto& source : status.sources) {
     for (const char* name : {"connecting", "synced", "stale", "failed"}) {
       state.add({{"source", source.name}, {"state", name}}, source.state == name ? 1 : 0);
     }
     if (source.synced_ago_s) age.add({{"source", source.name}}, *source.synced_ago_s);
+    for (const auto& [kind, count] : source.errors_by_kind) {
+      kinds.add({{"source", source.name}, {"kind", kind}}, number(count));
+    }
+    confirmed.add({{"source", source.name}}, source.only_confirmed ? 1 : 0);
+    endpoints_of.add({{"source", source.name}}, number(source.endpoints));
     updates.add({{"source", source.name}}, number(source.updates));
     errors.add({{"source", source.name}}, number(source.errors));
     services.add({{"source", source.name}}, number(source.services));
   }
-  for (Family* family : {&state, &age, &updates, &errors, &services}) keep(std::move(*family));
+  for (Family* family : {&state, &age, &updates, &errors, &kinds, &confirmed, &services, &endpoints_of}) {
+    keep(std::move(*family));
+  }
 }
 
 void Page::collect_probes() const {

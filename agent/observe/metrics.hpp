@@ -23,7 +23,7 @@
 
 namespace mesh::observe {
 
-inline constexpr std::size_t kEligibilities = static_cast<std::size_t>(model::Eligibility::kFar) + 1;
+inline constexpr std::size_t kEligibilities = static_cast<std::size_t>(model::Eligibility::kUnconfirmed) + 1;
 using EligibilityCounts = std::array<std::uint64_t, kEligibilities>;  ///< by model::Eligibility
 
 struct BackendMetrics {

@@ -51,8 +51,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const auto& error : parsed.findings.errors) MESH_ASSERT(!error.to_string().empty());
   if (!parsed.good()) return 0;
 
-  model::Snapshot snapshot;
-  snapshot.services = parsed.services;
+  auto update = std::make_shared<model::Update>();
+  update->services = parsed.services;
+  auto snapshot = std::make_shared<model::Snapshot>();
+  snapshot->updates = {std::move(update)};
   for (std::size_t i = 0; i < parsed.services.size(); ++i) {
     const model::Service& service = *parsed.services[i];
     MESH_ASSERT(i == 0 || parsed.services[i - 1]->frontend < service.frontend);
@@ -66,7 +68,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   app::AgentSettings agent;
   agent.cgroups = {"/"};
-  const auto state = app::decode_state(app::encode_state(agent, snapshot, base::WallTime{}));
+  const auto state = app::decode_state(app::encode_state({agent, {}, std::move(snapshot)}, base::WallTime{}));
   MESH_ASSERT(state.has_value() && state->services.size() == parsed.services.size());
   for (std::size_t i = 0; i < parsed.services.size(); ++i)
     MESH_ASSERT(state->services[i]->same_as(*parsed.services[i]));

@@ -13,6 +13,7 @@
 #include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
 #include "discovery/service_keys.hpp"
+#include "discovery/source_keys.hpp"
 
 namespace mesh::app {
 namespace {
@@ -101,6 +102,11 @@ TEST(ConfigurationPage, describes_every_key_as_the_decoder_knows_it) {
   check("### endpoints", discovery::kEndpointTable);
   check("### probe", discovery::kProbeTable);
   check("### ejection", discovery::kEjectionTable);
+  check("## sources", discovery::source_table());
+  for (const discovery::RegistryType* type : discovery::registry_types()) {
+    check("### sources." + std::string(type->name), *type->table);
+    if (type->elements != nullptr) check("### sources." + std::string(type->name) + ".services", *type->elements);
+  }
 }
 
 /// Follows "#/definitions/x"; a key has a schema if `properties` names it.

@@ -32,15 +32,17 @@ services:
   return std::move(result.config);
 }
 
-model::Snapshot snapshot_of(const Config& config) {
-  model::Snapshot snapshot;
-  snapshot.services = config.services;
-  return snapshot;
+StateToSave state_of(const Config& config) {
+  auto update = std::make_shared<model::Update>();
+  update->services = config.services;
+  auto snapshot = std::make_shared<model::Snapshot>();
+  snapshot->updates = {std::move(update)};
+  return {config.agent, config.sources, std::move(snapshot)};
 }
 
 TEST(State, survives_a_round_trip_whole) {
   const Config config = example();
-  const std::string content = encode_state(config.agent, snapshot_of(config), kSavedAt);
+  const std::string content = encode_state(state_of(config), kSavedAt);
   const auto state = decode_state(content);
   ASSERT_TRUE(state) << state.error().to_string();
   EXPECT_EQ(state->agent, config.agent);
@@ -55,7 +57,7 @@ TEST(State, survives_a_round_trip_whole) {
 
 TEST(State, is_refused_whole_whichever_byte_is_damaged) {
   const Config config = example();
-  const std::string content = encode_state(config.agent, snapshot_of(config), kSavedAt);
+  const std::string content = encode_state(state_of(config), kSavedAt);
   const std::size_t header = content.find('\n');
   for (std::size_t i = 0; i < content.size(); ++i) {
     std::string damaged = content;
@@ -111,7 +113,7 @@ TEST(StateStore, writes_what_is_pending_when_it_ends) {
   EXPECT_EQ(StateStore::load(folder).error().kind, base::ErrorKind::kNotFound);
   {
     StateStore store(folder);
-    store.save(config.agent, std::make_shared<const model::Snapshot>(snapshot_of(config)));
+    store.save(state_of(config));
   }
   const auto state = StateStore::load(folder);
   ASSERT_TRUE(state) << state.error().to_string();

@@ -156,5 +156,54 @@ TEST(Locality, a_usable_endpoint_is_routed_to_or_far_and_somebody_is_used) {
   }));
 }
 
+TEST(Tiers, the_next_tier_is_used_for_what_those_before_cannot_carry) {
+  const auto shares = [](int up, int down) {
+    Case one(Preference::kNone);
+    one.endpoints(up, "first", "").endpoints(down, "first", "", false).endpoints(4, "second", "");
+    for (model::Endpoint& endpoint : one.service.endpoints) endpoint.tier = endpoint.zone == "second" ? 3 : 0;
+    return one.by_zone();
+  };
+  EXPECT_EQ(shares(4, 1), (std::map<std::string, double>{{"first", 1}})) << "80 % are up";
+  EXPECT_EQ(shares(0, 4), (std::map<std::string, double>{{"second", 1}}));
+  EXPECT_NEAR(shares(2, 2)["second"], 0.375, 1e-3) << "half is up, of 80 %";
+}
+
+TEST(Tiers, come_before_nearness_and_nearness_within_each) {
+  Case one(Preference::kZone);
+  one.endpoint("b", "").endpoint("a", "");
+  one.service.endpoints[1].tier = 1;
+  EXPECT_EQ(one.by_zone(), (std::map<std::string, double>{{"b", 1}})) << "near, but of the second tier";
+  one.endpoint("a", "");
+  EXPECT_EQ(one.by_zone(), (std::map<std::string, double>{{"a", 1}}));
+  EXPECT_EQ(one.route()->eligibility[0], Eligibility::kFar);
+}
+
+TEST(Tiers, a_sound_second_tier_is_no_reason_to_panic) {
+  Case one(Preference::kNone);
+  one.service.panic_threshold_percent = 50;
+  one.endpoints(8, "first", "", false).endpoints(2, "second", "");
+  EXPECT_TRUE(one.route()->panic) << "2 of 10 in one tier";
+  for (std::size_t i = 8; i < 10; ++i) one.service.endpoints[i].tier = 1;
+  EXPECT_FALSE(one.route()->panic);
+  EXPECT_EQ(one.by_zone(), (std::map<std::string, double>{{"second", 1}}));
+}
+
+TEST(Confirmation, only_what_its_probe_says_is_up_is_used_and_panic_does_not_help) {
+  Case one(Preference::kNone);
+  one.endpoints(1, "up", "").endpoints(5, "down", "", false).endpoint("unknown", "");
+  one.health.endpoints.pop_back();
+  one.service.panic_threshold_percent = 100;
+  EXPECT_TRUE(one.route()->panic);
+  one.service.only_confirmed = true;
+  EXPECT_EQ(one.by_zone(), (std::map<std::string, double>{{"up", 1}}));
+  EXPECT_EQ(one.route()->eligibility[1], Eligibility::kUnconfirmed);
+  EXPECT_EQ(one.route()->eligibility[6], Eligibility::kUnconfirmed);
+  one.service.probe = nullptr;
+  EXPECT_TRUE(one.route()->routes.empty()) << "nothing can confirm it";
+  one.service.parts = {{"old", "", true}, {"fresh", "", false}};
+  one.service.endpoints[1].part = 1;
+  EXPECT_EQ(one.by_zone(), (std::map<std::string, double>{{"down", 1}})) << "another source speaks for that one";
+}
+
 }  // namespace
 }  // namespace mesh::balance

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <array>
+
+#include "discovery/dns.hpp"
+#include "discovery/registry_type.hpp"
+
+namespace mesh::discovery {
+
+std::span<const RegistryType* const> registry_types() {
+  static constexpr std::array kTypes = {
+      &kDnsRegistry,
+  };
+  return kTypes;
+}
+
+}  // namespace mesh::discovery

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the agent holds of one registry, whatever its client does: the last good services, how fresh they are, and what
+// of them may be used. Pure: times come in, updates go out.
+//
+// Nothing is removed because a registry can't be reached (invariant I7). When it has not answered for `max_stale`,
+// endpoints are used only while a probe of them succeeds: addresses are given to others in the end. Services without a
+// probe get one that connects, a while before, so that on the day nobody is out for want of a result. What is UDP and
+// has no probe can't be confirmed by anything: its endpoints are not used then.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/error.hpp"
+#include "discovery/file.hpp"
+#include "discovery/source.hpp"
+
+namespace mesh::discovery {
+
+class SourceBook {
+ public:
+  /// An address for a service that has none, by its name; of the family of the frontend.
+  using GiveAddress = std::function<base::Result<base::IpAddress>(const std::string& name, bool v4)>;
+  struct Options {
+    std::string name;
+    std::string type;
+    std::optional<std::chrono::seconds> max_stale;
+    /// Without anything restored, nothing is said before the first answer for so long: whoever takes over tables of an
+    /// earlier agent shall not empty them because a registry is slow.
+    std::chrono::milliseconds first_answer_wait{0};
+    GiveAddress give_address;
+  };
+  struct Now {
+    base::TimePoint steady;
+    base::WallTime wall;
+  };
+  /// Probes begin so long before `max_stale` is over, or half of it if that is less.
+  static constexpr std::chrono::seconds kProbeLead{30};
+
+  /// A registry that has said nothing at all since the start counts as not answering after this.
+  static constexpr std::chrono::seconds kFirstTry{10};
+
+  SourceBook(Options options, Restored restored, Now now);
+
+  // What the client says. True: there is something to publish.
+  bool publish(std::vector<model::Service> services, Now now);
+  bool confirm(Now now);
+  bool report(base::Error error, Now now);
+  /// Time has passed.
+  bool look(Now now);
+  /// Its settings changed; services stay until the registry has answered under the new ones.
+  bool set_max_stale(std::optional<std::chrono::seconds> max_stale, Now now);
+
+  /// Null: nothing is to be said yet.
+  [[nodiscard]] UpdatePtr update();
+  [[nodiscard]] model::SourceStatus status() const;
+  [[nodiscard]] const std::vector<model::ServicePtr>& services() const { return services_; }
+  /// The names that hold an address of the range.
+  void touch_addresses();
+
+ private:
+  enum class Trust { kAll, kProbed, kConfirmed };
+
+  bool settle(Now now);  ///< State and trust as they follow from what was said; true: something to publish.
+  [[nodiscard]] Trust trust_at(Now now);
+  std::optional<base::Error> accept(std::vector<model::Service>& services);
+  void show();
+  model::ServicePtr under_trust(const model::ServicePtr& service);
+
+  Options options_;
+  std::vector<model::ServicePtr> services_;  ///< The last good ones, sorted by frontend.
+  std::vector<model::ServicePtr> shown_;     ///< As `trust_` lets them be used.
+  std::map<std::string, bool> addressed_;    ///< Names with an address of the range; true: IPv4.
+  std::size_t endpoints_ = 0;
+  model::SourceStatus status_;
+  std::optional<base::Error> trouble_;  ///< Of the registry, while it stands.
+  std::optional<base::Error> refused_;  ///< What of the last answer can't be used.
+  bool answered_ = false;               ///< Since start.
+  bool restored_ = false;
+  bool speaking_ = false;  ///< There is something to say, if only that there is nothing.
+  Trust trust_ = Trust::kAll;
+  base::TimePoint started_;
+  base::TimePoint good_at_;  ///< When the services were last known to be right.
+  std::optional<base::TimePoint> probing_since_;
+  std::shared_ptr<const model::ProbePolicy> stand_in_;  ///< For services without a probe.
+  std::uint64_t generation_ = 0;
+};
+
+}  // namespace mesh::discovery

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "discovery/source_book.hpp"
+
+#include <gtest/gtest.h>
+
+namespace mesh::discovery {
+namespace {
+
+using namespace std::chrono_literals;
+using model::SourceState;
+
+base::SocketAddress address(const char* text) { return *base::SocketAddress::parse(text); }
+
+model::Service service(const char* name, const char* frontend, std::vector<const char*> endpoints) {
+  model::Service service;
+  service.name = name;
+  service.frontend.address = address(frontend);
+  for (const char* text : endpoints) service.endpoints.push_back({.address = address(text)});
+  return service;
+}
+
+const base::Error kAway{base::ErrorKind::kUnavailable, "ask the registry: no answer", "", 0};
+
+class Book : public testing::Test {
+ protected:
+  SourceBook make(Restored restored = {}, std::chrono::milliseconds wait = 0ms) {
+    return SourceBook({.name = "prod",
+                       .type = "dns",
+                       .max_stale = 3600s,
+                       .first_answer_wait = wait,
+                       .give_address = [this](const std::string& name, bool) -> base::Result<base::IpAddress> {
+                         ++given_;
+                         if (name == "full") return base::fail(base::ErrorKind::kExhausted, "give it an address: none");
+                         return *base::IpAddress::parse("240.65.0.1");
+                       }},
+                      std::move(restored), now_);
+  }
+  void pass(base::Duration time) {
+    now_.steady += time;
+    now_.wall += time;
+  }
+  SourceBook::Now now_{base::TimePoint{1000h}, base::WallTime{500'000h}};
+  int given_ = 0;
+};
+
+TEST_F(Book, an_answer_is_synced_and_an_unchanged_service_keeps_its_pointer) {
+  SourceBook book = make();
+  EXPECT_EQ(book.status().state, SourceState::kConnecting);
+  EXPECT_TRUE(book.publish(
+      {service("b", "240.64.0.2:80", {"10.0.0.2:80", "10.0.0.1:80"}), service("a", "240.64.0.1:80", {"10.0.0.1:80"})},
+      now_));
+  const UpdatePtr first = book.update();
+  EXPECT_EQ(first->status.state, SourceState::kSynced);
+  EXPECT_EQ(first->status.endpoints, 3u);
+  ASSERT_EQ(first->services.size(), 2u);
+  EXPECT_EQ(first->services[0]->name, "a");
+  EXPECT_EQ(first->services[0]->source, "prod");
+  EXPECT_EQ(first->services[1]->endpoints[0].address, address("10.0.0.1:80"));
+
+  EXPECT_TRUE(book.publish(
+      {service("a", "240.64.0.1:80", {"10.0.0.1:80"}), service("b", "240.64.0.2:80", {"10.0.0.1:80"})}, now_));
+  const UpdatePtr second = book.update();
+  EXPECT_EQ(second->services[0], first->services[0]);
+  EXPECT_NE(second->services[1], first->services[1]);
+  EXPECT_GT(second->generation, first->generation);
+  EXPECT_FALSE(book.publish(
+      {service("a", "240.64.0.1:80", {"10.0.0.1:80"}), service("b", "240.64.0.2:80", {"10.0.0.1:80"})}, now_))
+      << "nothing changed: nothing is to be done";
+  EXPECT_EQ(book.status().updates, 2u);
+}
+
+TEST_F(Book, a_registry_that_is_away_removes_nothing_and_an_empty_answer_does) {
+  SourceBook book = make();
+  book.publish({service("a", "240.64.0.1:80", {"10.0.0.1:80"})}, now_);
+  const auto synced_at = now_.wall;
+  pass(10s);
+  EXPECT_TRUE(book.report(kAway, now_));
+  EXPECT_FALSE(book.report(kAway, now_)) << "the same trouble again is no news";
+  const UpdatePtr stale = book.update();
+  EXPECT_EQ(stale->services.size(), 1u);
+  EXPECT_EQ(stale->status.state, SourceState::kStale);
+  EXPECT_EQ(stale->status.since, now_.wall);
+  EXPECT_EQ(stale->status.synced_at, synced_at);
+  EXPECT_EQ(stale->status.errors, 2u);
+  EXPECT_EQ(stale->status.errors_by_kind[static_cast<std::size_t>(base::ErrorKind::kUnavailable)], 2u);
+  EXPECT_EQ(stale->status.error, kAway);
+
+  EXPECT_TRUE(book.confirm(now_));
+  EXPECT_EQ(book.update()->status.state, SourceState::kSynced);
+  EXPECT_TRUE(book.publish({}, now_));
+  EXPECT_TRUE(book.update()->services.empty());
+}
+
+TEST_F(Book, without_a_first_answer_it_is_failed_and_what_was_restored_stays) {
+  SourceBook nothing = make();
+  EXPECT_NE(nothing.update(), nullptr) << "nobody waits for it";
+  EXPECT_TRUE(nothing.report(kAway, now_));
+  EXPECT_EQ(nothing.update()->status.state, SourceState::kFailed);
+
+  const auto old = std::make_shared<const model::Service>(service("a", "240.64.0.1:80", {"10.0.0.1:80"}));
+  SourceBook restored = make({{old}, now_.wall - 60s});
+  EXPECT_EQ(restored.update()->services, std::vector{old});
+  EXPECT_EQ(restored.update()->status.state, SourceState::kConnecting);
+  pass(SourceBook::kFirstTry);
+  EXPECT_TRUE(restored.look(now_)) << "a registry that hangs says nothing, and that is said";
+  EXPECT_EQ(restored.update()->status.state, SourceState::kStale);
+  EXPECT_EQ(restored.update()->services, std::vector{old});
+  EXPECT_TRUE(restored.publish({service("a", "240.64.0.1:80", {"10.0.0.1:80"})}, now_));
+  EXPECT_EQ(restored.update()->services, std::vector{old}) << "the same as before the restart";
+}
+
+TEST_F(Book, who_takes_over_tables_hears_nothing_before_the_first_answer_but_not_for_ever) {
+  SourceBook book = make({}, 5s);
+  EXPECT_EQ(book.update(), nullptr);
+  pass(4s);
+  EXPECT_FALSE(book.look(now_));
+  pass(1s);
+  EXPECT_TRUE(book.look(now_));
+  ASSERT_NE(book.update(), nullptr);
+  EXPECT_EQ(book.update()->status.state, SourceState::kConnecting);
+}
+
+TEST_F(Book, after_max_stale_only_what_a_probe_confirms_is_used_and_probes_begin_before) {
+  SourceBook book = make();
+  model::Service dns = service("dns", "240.64.0.3:53", {"10.0.0.3:53"});
+  dns.frontend.protocol = model::Protocol::kUdp;
+  model::Service seldom = service("seldom", "240.64.0.4:80", {"10.0.0.4:80"});
+  auto probe = std::make_shared<model::ProbePolicy>();
+  probe->type = model::ProbeType::kHttp;
+  probe->when = model::ProbeWhen::kUsed;
+  seldom.probe = probe;
+  book.publish({service("a", "240.64.0.1:80", {"10.0.0.1:80"}), dns, seldom}, now_);
+  const UpdatePtr fresh = book.update();
+  book.report(kAway, now_);
+
+  pass(3600s - SourceBook::kProbeLead - 1s);
+  EXPECT_FALSE(book.look(now_));
+  EXPECT_EQ(book.update()->services, fresh->services);
+
+  pass(1s);
+  EXPECT_TRUE(book.look(now_));
+  UpdatePtr update = book.update();
+  ASSERT_NE(update->services[0]->probe, nullptr);
+  EXPECT_EQ(update->services[0]->probe->type, model::ProbeType::kTcp);
+  EXPECT_FALSE(update->services[0]->only_confirmed) << "not before there can be results";
+  EXPECT_EQ(update->services[1]->probe, nullptr) << "nothing can confirm UDP";
+  EXPECT_EQ(update->services[2]->probe->type, model::ProbeType::kHttp);
+  EXPECT_EQ(update->services[2]->probe->when, model::ProbeWhen::kAlways);
+  EXPECT_FALSE(update->status.only_confirmed);
+
+  pass(SourceBook::kProbeLead);
+  EXPECT_TRUE(book.look(now_));
+  update = book.update();
+  for (const auto& one : update->services) EXPECT_TRUE(one->only_confirmed) << one->name;
+  EXPECT_TRUE(update->status.only_confirmed);
+  EXPECT_EQ(update->status.services, 3u);
+
+  EXPECT_TRUE(book.confirm(now_));
+  EXPECT_EQ(book.update()->services, fresh->services) << "with the very pointers of before";
+  EXPECT_FALSE(book.status().only_confirmed);
+}
+
+TEST_F(Book, what_was_restored_old_is_probed_before_it_has_to_be_confirmed) {
+  const auto old = std::make_shared<const model::Service>(service("a", "240.64.0.1:80", {"10.0.0.1:80"}));
+  SourceBook book = make({{old}, now_.wall - 24h});
+  book.report(kAway, now_);
+  EXPECT_NE(book.update()->services[0]->probe, nullptr);
+  EXPECT_FALSE(book.update()->services[0]->only_confirmed);
+  pass(SourceBook::kProbeLead);
+  EXPECT_TRUE(book.look(now_));
+  EXPECT_TRUE(book.update()->services[0]->only_confirmed);
+  EXPECT_TRUE(book.set_max_stale(std::nullopt, now_));
+  EXPECT_EQ(book.update()->services, std::vector{old}) << "never is never";
+}
+
+TEST_F(Book, a_clock_that_jumps_makes_nothing_older_or_younger) {
+  SourceBook book = make();
+  book.publish({service("a", "240.64.0.1:80", {"10.0.0.1:80"})}, now_);
+  book.report(kAway, now_);
+  now_.wall += 24h;
+  EXPECT_FALSE(book.look(now_));
+  now_.wall -= 48h;
+  EXPECT_FALSE(book.look(now_));
+  EXPECT_FALSE(book.status().only_confirmed);
+}
+
+TEST_F(Book, what_cannot_be_used_is_said_and_the_rest_is_used) {
+  SourceBook book = make();
+  book.publish({service("a", "240.64.0.1:80", {"10.0.0.1:80", "[fd00::1]:80", "240.64.0.1:80", "10.0.0.1:80"}),
+                service("No_Good Name", "240.64.0.2:80", {})},
+               now_);
+  const UpdatePtr update = book.update();
+  EXPECT_EQ(update->status.state, SourceState::kSynced);
+  ASSERT_EQ(update->services.size(), 1u);
+  EXPECT_EQ(update->services[0]->endpoints.size(), 1u) << "the same address twice is one";
+  ASSERT_TRUE(update->status.error);
+  EXPECT_NE(update->status.error->message.find("(and 2 more)"), std::string::npos) << update->status.error->message;
+  EXPECT_EQ(update->status.errors, 1u);
+}
+
+TEST_F(Book, a_service_without_an_address_gets_one_by_its_name) {
+  SourceBook book = make();
+  book.publish({service("a", "1.1.1.1:80", {"10.0.0.1:80"}), service("b", "1.1.1.1:80", {"10.0.0.1:80"})}, now_);
+  EXPECT_EQ(given_, 0);
+  model::Service nameless = service("a", "1.1.1.1:80", {"10.0.0.1:80"});
+  nameless.frontend.address.ip = *base::IpAddress::parse("0.0.0.0");
+  model::Service too_many = nameless;
+  too_many.name = "full";
+  book.publish({nameless, too_many}, now_);
+  ASSERT_EQ(book.update()->services.size(), 1u);
+  EXPECT_EQ(book.update()->services[0]->frontend.to_string(), "240.65.0.1:80/tcp");
+  ASSERT_TRUE(book.status().error);
+  EXPECT_NE(book.status().error->message.find("give it an address"), std::string::npos);
+  given_ = 0;
+  book.touch_addresses();
+  EXPECT_EQ(given_, 1) << "what is in use stays in use";
+}
+
+}  // namespace
+}  // namespace mesh::discovery
