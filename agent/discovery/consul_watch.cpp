@@ -78,7 +78,7 @@ base::Result<ConsulQuery::Change> ConsulQuery::take(const ConsulHeaders& headers
   // Back: a restored snapshot, or another server: its next question is a plain read. A server that says 0 must not be
   // asked with 0 again and again, which would never wait.
   index_ = went_back ? 0 : std::max<std::uint64_t>(answered, 1);
-  bucket_.take(now, settings.churn_interval);
+  if (change != Change::kFirst) bucket_.take(now, settings.churn_interval);
   return change;
 }
 

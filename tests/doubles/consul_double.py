@@ -19,6 +19,7 @@ Faults and bulk data come by HTTP over the control socket, which is never distur
   DELETE /fault                            ends all faults
   PUT /load     {"services": N, "instances": M, "prefix": "s", "network": "10.0.0.0/8"}  replaces what is registered
   PUT /touch    {"service": NAME, "instance": I, "status": "critical"}  one check, as a health check would
+  PUT /weigh    {"service": NAME, "instance": I, "weight": W}  registers one with another weight
   PUT /churn    {"rate": R, "services": N}  registers that many changes of weights a second; 0 ends it
   PUT /save, PUT /restore                  remember the state, and return to it with its older indexes
   PUT /clear                               nothing is registered, indexes begin anew
@@ -431,6 +432,8 @@ class Double:
             self.load(body)
         elif path == "/touch":
             self.touch(body)
+        elif path == "/weigh":
+            self.weigh(body["service"], sorted(self.store.services[body["service"]])[body["instance"]], body["weight"])
         elif path == "/churn":
             if self.churner:
                 self.churner.cancel()
@@ -491,14 +494,16 @@ class Double:
         check = next(iter(entry["Checks"].values()))
         self.store.set_check(key[0], dict(check, Status=body["status"]))
 
+    def weigh(self, name, key, weight):
+        plain = self.store.services[name][key]["Plain"]
+        self.store.register(key[0], dict(plain, Weights={"Passing": weight, "Warning": 1}))
+
     async def churn(self, rate, services):
         names = sorted(self.store.services)[: services or None]
         count = 0
         while True:
             name = names[count % len(names)]
-            key = next(iter(self.store.services[name]))
-            plain = self.store.services[name][key]["Plain"]
-            self.store.register(key[0], dict(plain, Weights={"Passing": 1 + count % 50, "Warning": 1}))
+            self.weigh(name, next(iter(self.store.services[name])), 1 + count % 50)
             count += 1
             await self.notify()
             await asyncio.sleep(1 / rate)

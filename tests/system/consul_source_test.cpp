@@ -3,6 +3,7 @@
 // faults on demand is then skipped).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -354,28 +355,81 @@ TEST_F(ConsulSourceTest, speaks_over_a_unix_socket) {
   expect_orders("10.0.0.1 w1");
 }
 
-TEST_F(ConsulSourceTest, five_hundred_services_stay_within_the_servers_connections) {
+/// Many services: prints how long the first sync takes, and how soon changes are published.
+class ConsulScaleTest : public ConsulSourceTest {
+ protected:
+  static constexpr unsigned kInstances = 10;
+
+  void measure(std::size_t services) {
+    server_->control("PUT", "/load", {{"services", services}, {"instances", kInstances}, {"prefix", "big"}});
+    settings_.services = {{.match = "big*"}};
+    settings_.wait = 60s;
+    settings_.timeout = 30s;
+    settings_.churn_interval = 2s;
+    const auto [cpu_before, rss_before] = used();
+    const auto begun = base::steady_now();
+    start();
+    ASSERT_TRUE(feed_.wait_until(
+        [&](const Said& said) { return !said.published.empty() && said.newest().size() == services; }, 120s))
+        << last_error();
+    const auto took = base::steady_now() - begun;
+    const auto [cpu_after, rss_after] = used();
+    const std::string name = "big" + std::to_string(services - 1);
+    const double failing = seconds_until_weight(name, kInstances - 1, [&] {
+      server_->control("PUT", "/touch", {{"service", name}, {"instance", 3}, {"status", "critical"}});
+    });
+    const double registered = seconds_until_weight(name, kInstances + 98, [&] {
+      server_->control("PUT", "/weigh", {{"service", name}, {"instance", 4}, {"weight", 100}});
+    });
+    std::printf(
+        "%zu services x %u instances: first sync %.2f s, of which the client used %.2f s of CPU, +%ld MiB; "
+        "a failing check is published after %.3f s, a registration after %.3f s\n",
+        services, kInstances, std::chrono::duration<double>(took).count(), cpu_after - cpu_before,
+        rss_after - rss_before, failing, registered);
+    const Json stats = server_->control("GET", "/stats");
+    EXPECT_LE(stats["peak_connections"], settings_.max_connections);
+    EXPECT_EQ(stats["refused_connections"], 0);
+    EXPECT_TRUE(feed_.said().reported.empty()) << last_error();
+  }
+
+ private:
+  /// Of this process: seconds of CPU, and MiB at its largest.
+  static std::pair<double, long> used() {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    return {static_cast<double>(usage.ru_utime.tv_sec) + static_cast<double>(usage.ru_utime.tv_usec) / 1e6,
+            usage.ru_maxrss / 1024};
+  }
+  /// From the change until the service's endpoints have that much weight together.
+  double seconds_until_weight(const std::string& name, unsigned weight, const std::function<void()>& change) {
+    const auto weight_of = [&](const Said& said) {
+      unsigned sum = 0;
+      for (const auto& one : said.find(name)->endpoints) sum += one.weight;
+      return sum;
+    };
+    const auto begun = base::steady_now();
+    change();
+    EXPECT_TRUE(feed_.wait_until([&](const Said& said) { return weight_of(said) == weight; }, 60s)) << last_error();
+    return std::chrono::duration<double>(base::steady_now() - begun).count();
+  }
+};
+
+TEST_F(ConsulScaleTest, ninety_services_have_a_query_each) {
   NEED_DOUBLE();
-  server_->control("PUT", "/load", {{"services", 500}, {"instances", 10}, {"prefix", "big"}});
+  measure(90);
+  EXPECT_TRUE(test::eventually(10s, [&] { return server_->control("GET", "/stats")["blocking"] == 91; }));
+}
+
+TEST_F(ConsulScaleTest, five_hundred_services_stay_within_the_servers_connections) {
+  NEED_DOUBLE();
   server_->control("PUT", "/limit", {{"connections", 200}});
-  settings_.services = {{.match = "big*"}};
-  settings_.wait = 10s;
-  settings_.timeout = 10s;
-  start();
-  ASSERT_TRUE(
-      feed_.wait_until([](const Said& said) { return !said.published.empty() && said.newest().size() == 500; }, 60s))
-      << last_error();
-  server_->control("PUT", "/touch", {{"service", "big77"}, {"instance", 3}, {"status", "critical"}});
-  const auto weights = [](const Said& said) {
-    unsigned sum = 0;
-    for (const auto& one : said.find("big77")->endpoints) sum += one.weight;
-    return sum;
-  };
-  EXPECT_TRUE(feed_.wait_until([&](const Said& said) { return weights(said) == 9; }));
-  const Json stats = server_->control("GET", "/stats");
-  EXPECT_LE(stats["peak_connections"], settings_.max_connections);
-  EXPECT_EQ(stats["refused_connections"], 0);
-  EXPECT_TRUE(feed_.said().reported.empty()) << last_error();
+  measure(500);
+  EXPECT_TRUE(test::eventually(10s, [&] { return server_->control("GET", "/stats")["blocking"] == 2; }));
+}
+
+TEST_F(ConsulScaleTest, ten_thousand_services) {
+  NEED_DOUBLE();
+  measure(10'000);
 }
 
 TEST_F(ConsulSourceTest, a_server_with_a_low_limit_is_not_asked_for_more) {
