@@ -120,11 +120,36 @@ class Run {
   TimePoint publish_at_{};
 };
 
+std::unique_ptr<Registry> make_consul(const ConsulSettings& settings, RegistryContext context) {
+  return std::make_unique<ConsulRegistry>(settings, std::move(context));
+}
+
+void finish_consul_settings(Decoder& decoder, const Value& value, ConsulSettings& settings) {
+  if (settings.services.empty()) {
+    decoder.warn(value, "takes no services from Consul", "name some below services, or write services: [all]");
+  }
+  if (const Value* const tls = value.find("tls"); tls != nullptr && !settings.address.starts_with("https://")) {
+    decoder.warn(*tls, "does nothing without https", "write the address as https://");
+  }
+}
+
 }  // namespace
 
-ConsulRegistry::ConsulRegistry(ConsulSettings settings, ServicePolicy policy, std::uint64_t seed)
-    : settings_(settings), watch_(std::move(settings), std::move(policy), seed) {}
+ConsulRegistry::ConsulRegistry(ConsulSettings settings, RegistryContext context)
+    : settings_(settings),
+      watch_(std::move(settings), ConsulMapper(std::move(context.policy), context.known), context.seed) {}
 
-base::Result<void> ConsulRegistry::run(Feed& feed) { return Run(settings_, watch_, feed).go(); }
+base::Result<void> ConsulRegistry::run(Feed& feed) {
+  if (settings_.services.empty()) {
+    feed.publish({});
+    while (feed.wait(std::chrono::hours(1))) feed.confirm();
+    return {};
+  }
+  return Run(settings_, watch_, feed).go();
+}
+
+const RegistryType kConsulRegistry = registry_type<ConsulSettings, make_consul, finish_consul_settings>(
+    "consul", "Services of a Consul server or agent; of sources of type consul.", kConsulTable, "consul_rule",
+    &kConsulRuleTable);
 
 }  // namespace mesh::discovery

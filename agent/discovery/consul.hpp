@@ -4,14 +4,13 @@
 
 #include "discovery/consul_keys.hpp"
 #include "discovery/consul_watch.hpp"
-#include "discovery/registry.hpp"
+#include "discovery/registry_type.hpp"
 
 namespace mesh::discovery {
 
 class ConsulRegistry final : public Registry {
  public:
-  /// Services start from `policy`; `seed` is for jitter.
-  ConsulRegistry(ConsulSettings settings, ServicePolicy policy, std::uint64_t seed);
+  ConsulRegistry(ConsulSettings settings, RegistryContext context);
 
   base::Result<void> run(Feed& feed) override;
 
@@ -19,5 +18,7 @@ class ConsulRegistry final : public Registry {
   const ConsulSettings settings_;
   ConsulWatch watch_;
 };
+
+extern const RegistryType kConsulRegistry;
 
 }  // namespace mesh::discovery

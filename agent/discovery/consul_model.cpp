@@ -242,6 +242,9 @@ std::uint16_t frontend_port(const ConsulRule& rule, const ConsulInstance* newest
   return port;
 }
 
+/// What stands for an address that the agent gives.
+base::IpAddress any_address(bool v4) { return v4 ? *base::IpAddress::parse("0.0.0.0") : base::IpAddress{}; }
+
 std::string mesh_name(std::string_view name, const ConsulRule& rule) {
   if (!rule.name.empty()) return rule.name;
   std::string lower(name);
@@ -364,6 +367,28 @@ void ConsulMapper::set_probe(std::string_view text, model::Service& service, std
   if (probes_.size() < 1000) probes_.emplace(text, std::move(probe));
 }
 
+ConsulMapper::ConsulMapper(ServicePolicy defaults, std::span<const model::ServicePtr> known)
+    : defaults_(std::move(defaults)) {
+  for (const model::ServicePtr& service : known) known_[service->name].push_back(service);
+}
+
+std::vector<std::string> ConsulMapper::names_of_last_run() const {
+  std::vector<std::string> names;
+  for (const auto& [name, services] : known_) names.push_back(name);
+  return names;
+}
+
+std::vector<model::Service> ConsulMapper::last_run(std::string_view name, const ConsulRule& rule) const {
+  std::vector<model::Service> services;
+  const auto found = known_.find(mesh_name(name, rule));
+  if (found == known_.end()) return services;
+  for (const model::ServicePtr& known : found->second) {
+    model::Service& service = services.emplace_back(*known);
+    if (rule.address.empty()) service.frontend.address.ip = any_address(service.frontend.address.ip.is_v4());
+  }
+  return services;
+}
+
 ConsulMapped ConsulMapper::map(std::string_view name, const ConsulRule& rule, std::span<const ConsulInstance> instances,
                                ConsulKept& kept) {
   ConsulMapped mapped;
@@ -380,6 +405,12 @@ ConsulMapped ConsulMapper::map(std::string_view name, const ConsulRule& rule, st
   if (in_mesh.empty()) {
     note(mapped.notes, "its name has other characters than a-z 0-9 . - / _: give its rule a name");
     return mapped;
+  }
+  if (const auto known = known_.find(in_mesh); kept == ConsulKept{} && known != known_.end()) {
+    for (const model::ServicePtr& service : known->second) {
+      kept.port = service->frontend.address.port;
+      (service->frontend.address.ip.is_v4() ? kept.v4 : kept.v6) = true;
+    }
   }
   const std::vector<model::Endpoint> endpoints = endpoints_of(wanted, mapped.notes);
   kept.port = frontend_port(rule, newest, endpoints, kept.port, mapped.notes);
@@ -418,8 +449,7 @@ ConsulMapped ConsulMapper::map(std::string_view name, const ConsulRule& rule, st
   for (const bool v4 : {true, false}) {
     if (!(v4 ? kept.v4 : kept.v6)) continue;
     model::Service& one = mapped.services.emplace_back(service);
-    const base::IpAddress any = v4 ? *base::IpAddress::parse("0.0.0.0") : base::IpAddress{};
-    one.frontend = {{rule.address.empty() ? any : given, kept.port}, rule.protocol};
+    one.frontend = {{rule.address.empty() ? any_address(v4) : given, kept.port}, rule.protocol};
     for (const model::Endpoint& endpoint : endpoints) {
       if (is_v4(endpoint) != v4) continue;
       if (endpoint.address == one.frontend.address) {

@@ -88,16 +88,22 @@ struct ConsulMapped {
 
 class ConsulMapper {
  public:
-  explicit ConsulMapper(ServicePolicy defaults) : defaults_(std::move(defaults)) {}
+  /// `known`: services of the last run. Their frontends keep port and families until instances say otherwise.
+  explicit ConsulMapper(ServicePolicy defaults, std::span<const model::ServicePtr> known = {});
 
   /// Passing and warning instances with their weights; critical ones with weight 0; those in maintenance draining.
   ConsulMapped map(std::string_view name, const ConsulRule& rule, std::span<const ConsulInstance> instances,
                    ConsulKept& kept);
 
+  /// A service as it was in the last run, one per family; for when nothing can be learned about it.
+  [[nodiscard]] std::vector<model::Service> last_run(std::string_view name, const ConsulRule& rule) const;
+  [[nodiscard]] std::vector<std::string> names_of_last_run() const;
+
  private:
   void set_probe(std::string_view text, model::Service& service, std::vector<std::string>& notes);
 
   ServicePolicy defaults_;
+  std::map<std::string, std::vector<model::ServicePtr>, std::less<>> known_;              // by name in the mesh
   std::map<std::string, std::shared_ptr<const model::ProbePolicy>, std::less<>> probes_;  // by what is written
 };
 

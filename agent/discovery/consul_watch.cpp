@@ -19,10 +19,11 @@ struct ConsulWatch::Watched {
   ConsulQuery query{};
   AskId ask = 0;  // in flight
   bool queued = false;
-  bool again = false;       // something changed while it was in flight
-  bool answered = false;    // since restart()
-  bool waited_for = false;  // counted in unanswered_
-  unsigned failures = 0;    // to read the content, in a row
+  bool again = false;        // something changed while it was in flight
+  bool answered = false;     // since restart()
+  bool waited_for = false;   // counted in unanswered_
+  bool of_last_run = false;  // `mapped` is what was known in the last run
+  unsigned failures = 0;     // to read the content, in a row
   base::Backoff backoff{};
   std::optional<base::Error> trouble{};
   std::optional<std::size_t> body_hash{};
@@ -82,9 +83,9 @@ base::Result<ConsulQuery::Change> ConsulQuery::take(const ConsulHeaders& headers
   return change;
 }
 
-ConsulWatch::ConsulWatch(ConsulSettings settings, ServicePolicy policy, std::uint64_t seed)
+ConsulWatch::ConsulWatch(ConsulSettings settings, ConsulMapper mapper, std::uint64_t seed)
     : settings_(std::move(settings)),
-      mapper_(std::move(policy)),
+      mapper_(std::move(mapper)),
       random_(seed),
       has_patterns_(!std::ranges::all_of(settings_.services, &ConsulRule::is_exact)),
       connections_(settings_.max_connections) {
@@ -361,6 +362,7 @@ base::Result<void> ConsulWatch::take_catalog(const http::FetchResponse& response
   for (const auto& [name, rule] : wanted) {
     if (!services_.contains(name)) watch(std::string(name), *rule);
   }
+  if (filtered) watch_hidden();
   set_mode();
   if (shared_ && change == ConsulQuery::Change::kMoved) read_all_wanted_ = true;
   catalog_.answered = true;
@@ -397,6 +399,34 @@ base::Result<void> ConsulWatch::take_checks(const http::FetchResponse& response,
   return {};
 }
 
+/// What was there in the last run may be there still, where the list of services has holes.
+void ConsulWatch::watch_hidden() {
+  for (const std::string& name : mapper_.names_of_last_run()) {
+    if (services_.contains(name)) continue;
+    const auto rule = std::ranges::find_if(settings_.services, [&](const ConsulRule& one) {
+      return one.name.empty() && (one.match == kConsulAll || matches_pattern(one.match, name));
+    });
+    if (rule == settings_.services.end()) continue;
+    watch(name, *rule);
+    services_.find(name)->second->listed = false;
+  }
+}
+
+/// Nothing was ever learned about it but that the token hides it: it stays as it was in the last run.
+bool ConsulWatch::keep_last_run(const std::string& name, Watched& watched) {
+  std::vector<model::Service> last = mapper_.last_run(name, *watched.rule);
+  if (last.empty()) return false;
+  watched.mapped = std::move(last);
+  watched.of_last_run = true;
+  changed_ = true;
+  base::Error error{ErrorKind::kPermission,
+                    "read service " + name + " of Consul: its token hides it, so it stays as it was in the last run",
+                    "give the token service:read on " + name + " and node:read on its nodes", 0};
+  reports_.push_back(error);
+  set_trouble(watched, std::move(error));
+  return true;
+}
+
 /// What is missing in an answer with holes may still be there.
 void ConsulWatch::keep_hidden(Watched& watched, std::vector<ConsulInstance>& instances, const std::string& name) {
   const auto key = [](const ConsulInstance& one) { return std::tie(one.node, one.id); };
@@ -431,13 +461,13 @@ void ConsulWatch::take_service(const std::string& name, Watched& watched, const 
       if (++watched.failures >= kTriesOfContent && watched.waited_for) known();
       return;
     }
-    if (filtered) {
-      keep_hidden(watched, *instances, name);
-    } else {
-      set_trouble(watched, std::nullopt);
-    }
+    const bool unknown = watched.of_last_run || (watched.mapped.empty() && watched.instances.empty());
+    const bool hidden = filtered && instances->empty() && unknown && keep_last_run(name, watched);
+    if (!hidden && filtered) keep_hidden(watched, *instances, name);
+    if (!filtered) set_trouble(watched, std::nullopt);
     watched.body_hash = hash;
-    if (*instances != watched.instances || !watched.answered) {
+    if (!hidden && (watched.of_last_run || *instances != watched.instances || !watched.answered)) {
+      watched.of_last_run = false;
       watched.instances = std::move(*instances);
       map(name, watched);
     }

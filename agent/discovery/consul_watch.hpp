@@ -73,7 +73,7 @@ class ConsulWatch {
   static constexpr unsigned kTriesOfContent = 3;           ///< Then a service that can't be read holds up no others.
   static constexpr unsigned kFewestConnections = 4;
 
-  ConsulWatch(ConsulSettings settings, ServicePolicy policy, std::uint64_t seed);
+  ConsulWatch(ConsulSettings settings, ConsulMapper mapper, std::uint64_t seed);
   ~ConsulWatch();
 
   /// Everything is read anew; what is known stays until it is.
@@ -126,6 +126,8 @@ class ConsulWatch {
   base::Result<void> take_checks(const http::FetchResponse& response, base::TimePoint now);
   void take_service(const std::string& name, Watched& watched, const http::FetchResponse& response, bool filtered,
                     base::TimePoint now);
+  void watch_hidden();
+  bool keep_last_run(const std::string& name, Watched& watched);
   void keep_hidden(Watched& watched, std::vector<ConsulInstance>& instances, const std::string& name);
   void map(const std::string& name, Watched& watched);
   void watch(const std::string& name, const ConsulRule& rule);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <array>
 
+#include "discovery/consul.hpp"
 #include "discovery/dns.hpp"
 #include "discovery/registry_type.hpp"
 
@@ -9,6 +10,7 @@ namespace mesh::discovery {
 std::span<const RegistryType* const> registry_types() {
   static constexpr std::array kTypes = {
       &kDnsRegistry,
+      &kConsulRegistry,
   };
   return kTypes;
 }

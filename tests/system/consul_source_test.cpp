@@ -49,7 +49,7 @@ class ConsulSourceTest : public testing::Test {
   void start() {
     settings_.address = settings_.address.starts_with("unix") ? settings_.address : server_->url();
     thread_ = std::thread([this] {
-      ConsulRegistry registry(settings_, ServicePolicy{}, 7);
+      ConsulRegistry registry(settings_, {.seed = 7});
       while (!feed_.stopping()) {
         if (const auto ended = registry.run(feed_); !ended) feed_.report(ended.error());
         feed_.wait(50ms);

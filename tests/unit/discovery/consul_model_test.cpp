@@ -192,6 +192,17 @@ TEST(ConsulMap, instances_with_different_ports_keep_the_frontends_port_as_long_a
       ElementsAre(HasSubstr("different ports")));
 }
 
+TEST(ConsulMap, after_a_restart_a_frontend_has_the_port_and_family_it_had) {
+  model::Service last;
+  last.name = "orders";
+  last.frontend.address = *base::SocketAddress::parse("[fd00:77::1]:81");
+  ConsulMapper mapper(ServicePolicy{}, std::vector{std::make_shared<const model::Service>(last)});
+  ConsulKept kept;
+  const auto mapped = mapper.map("orders", {.match = "orders"}, {}, kept);
+  ASSERT_EQ(mapped.services.size(), 1U) << "it has no instance, and does not go";
+  EXPECT_EQ(mapped.services[0].frontend.to_string(), "[::]:81/tcp");
+}
+
 TEST(ConsulMap, the_rule_and_then_the_metadata_say_the_port) {
   const std::string meta = R"(,"Meta":{"meshd-port":"8000"})";
   EXPECT_EQ(map(entry(plain("a", "10.0.0.1", 31001, meta))).services[0].frontend.address.port, 8000);

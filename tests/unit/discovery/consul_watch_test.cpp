@@ -107,7 +107,7 @@ class WatchTest : public testing::Test {
   void make(std::vector<ConsulRule> rules, unsigned connections = 100) {
     watch_.emplace(
         ConsulSettings{.churn_interval = churn_, .max_connections = connections, .services = std::move(rules)},
-        ServicePolicy{}, 1);
+        ConsulMapper(ServicePolicy{}), 1);
     watch_->restart();
     step();
   }
@@ -258,6 +258,26 @@ TEST_F(WatchTest, what_a_token_hides_is_not_gone) {
   EXPECT_TRUE(watch_->is_fresh());
 }
 
+TEST_F(WatchTest, what_a_token_hides_from_the_start_stays_as_in_the_last_run) {
+  model::Service last;
+  last.name = "pay-a";
+  last.frontend.address = *base::SocketAddress::parse("240.64.9.9:80");
+  last.endpoints = {{.address = *base::SocketAddress::parse("10.0.0.1:80")}};
+  const std::vector known = {std::make_shared<const model::Service>(last)};
+  watch_.emplace(ConsulSettings{.services = {{.match = "pay-*"}}}, ConsulMapper(ServicePolicy{}, known), 1);
+  watch_->restart();
+  step();
+  good("/v1/catalog/services", 5, catalog({}), true);
+  service("pay-a", 5, {}, true);
+  EXPECT_THAT(update(), ElementsAre("update", "pay-a 10.0.0.1"));
+  EXPECT_FALSE(watch_->is_fresh());
+  now_ += 1min;
+  step();
+  service("pay-a", 6, {"10.0.0.2"});
+  EXPECT_THAT(update(), ElementsAre("update", "pay-a 10.0.0.2"));
+  EXPECT_TRUE(watch_->is_fresh());
+}
+
 TEST_F(WatchTest, a_service_whose_answer_can_not_be_read_holds_up_the_others_for_three_tries) {
   make({{.match = "orders"}, {.match = "pay"}});
   service("orders", 5, {"10.0.0.1"});
@@ -321,7 +341,7 @@ TEST_F(WatchTest, settings_are_said_in_each_question) {
                                 .peer = "other",
                                 .consistency = ConsulConsistency::kConsistent,
                                 .services = {{.match = "a/b"}}},
-                 ServicePolicy{}, 1);
+                 ConsulMapper(ServicePolicy{}), 1);
   watch_->restart();
   step();
   EXPECT_EQ(open("/v1"), "/v1/health/service/a%2Fb?consistent&dc=dc%202&ns=shop&partition=p&peer=other");
