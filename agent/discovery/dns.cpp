@@ -22,6 +22,7 @@ constexpr std::size_t kMaxInFlight = 64;
 constexpr std::size_t kMaxServers = 8;
 constexpr std::size_t kMaxResolvConf = 64 << 10;
 constexpr auto kLongestWait = std::chrono::seconds(60);
+constexpr auto kConfirmInterval = std::chrono::seconds(60);
 
 base::Result<std::vector<base::SocketAddress>> servers_of(const DnsSettings& settings) {
   std::vector<base::SocketAddress> servers;
@@ -92,6 +93,7 @@ class Session {
     } else {
       book_.fail(question, now);
       failure_ = std::move(answer).error();
+      failed_ = true;
     }
   }
 
@@ -99,17 +101,23 @@ class Session {
   void tell() {
     if (!book_.complete()) return;
     const bool answered = std::exchange(answered_, false);
-    auto failure = std::exchange(failure_, std::nullopt);
+    const bool failed = std::exchange(failed_, false);
     const std::size_t failing = book_.failing();
-    // What is known is as good as the worst of it: while a name can't be asked the source is stale.
-    if (book_.changed()) {
+    const base::TimePoint now = base::steady_now();
+    bool told = false;
+    if (book_.changed() && book_.answered()) {
       feed_.publish(book_.services());
-    } else if (answered && failing == 0) {
+      told = true;
+    } else if (answered && (failing == 0 || now >= confirm_at_)) {
       feed_.confirm();
+      told = true;
     }
-    if (!failure) return;
-    if (failing > 1) failure->message += fmt::format(" (and {} of {} more)", failing - 1, book_.questions());
-    feed_.report(std::move(*failure));
+    if (told) confirm_at_ = now + kConfirmInterval;
+    // Stale while a name can't be asked, and not older than the last answer to another.
+    if (failing == 0 || (!failed && !told)) return;
+    base::Error error = failure_;
+    if (failing > 1) error.message += fmt::format(" (and {} of {} more)", failing - 1, book_.questions());
+    feed_.report(std::move(error));
   }
 
   void wait() {
@@ -133,7 +141,9 @@ class Session {
   std::vector<base::SocketAddress> servers_;
   std::unique_ptr<DnsResolver> resolver_;
   bool answered_ = false;
-  std::optional<base::Error> failure_;
+  bool failed_ = false;
+  base::Error failure_;           ///< The last one.
+  base::TimePoint confirm_at_{};  ///< While some names fail, answers to others are told no sooner.
 };
 
 std::unique_ptr<Registry> make_dns(const DnsSettings& settings, RegistryContext context) {

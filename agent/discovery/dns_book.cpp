@@ -160,6 +160,10 @@ bool DnsBook::complete() const {
   return std::ranges::all_of(questions_, [](const auto& entry) { return entry.second.tried; });
 }
 
+bool DnsBook::answered() const {
+  return std::ranges::any_of(questions_, [](const auto& entry) { return entry.second.answered; });
+}
+
 std::size_t DnsBook::failing() const {
   return static_cast<std::size_t>(
       std::ranges::count_if(questions_, [](const auto& entry) { return entry.second.failures > 0; }));

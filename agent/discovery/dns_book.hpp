@@ -43,6 +43,8 @@ class DnsBook {
 
   /// All is known, or was tried at least once, so that what is left out of services() is not there.
   [[nodiscard]] bool complete() const;
+  /// Any question ever.
+  [[nodiscard]] bool answered() const;
   /// Something that services() is made of changed since the last call.
   [[nodiscard]] bool changed() const { return changed_; }
   std::vector<model::Service> services();

@@ -191,7 +191,8 @@ TEST_F(Book, what_cannot_be_asked_after_a_restart_is_as_it_was_before) {
   DnsBook without(host(), {}, {}, 7);
   due(without);
   without.fail(kOrders, now_);
-  EXPECT_TRUE(without.services().empty()) << "never known is not empty";
+  EXPECT_FALSE(without.answered()) << "so there is nothing to publish: never known is not empty";
+  EXPECT_TRUE(without.services().empty());
 }
 
 TEST_F(Book, both_families_are_two_services_each_with_its_own_records) {
