@@ -20,6 +20,7 @@
 #include "datapath/listeners.hpp"
 #include "datapath/owners.hpp"
 #include "datapath/records.hpp"
+#include "datapath/unreachable_route.hpp"
 #include "observe/metrics.hpp"
 
 namespace mesh::app {
@@ -315,6 +316,7 @@ base::Result<void> Agent::run() {
   files_->start(
       [this](discovery::UpdatePtr update) { reconciler_->offer(std::string(kFileSource), std::move(update)); });
   sources_->configure(start_.config.sources, *reconciler_);
+  set_vip_routes(!start_.config.sources.empty());
   drainer_->start();
   records_->start();
   housekeeper_->start();
@@ -328,6 +330,17 @@ base::Result<void> Agent::run() {
   base::log::info(detached_ ? "meshd stopped; everything is out of the kernel"
                             : "meshd stopped; the kernel keeps balancing");
   return {};
+}
+
+/// Without the mesh an address of the range leads nowhere: a client that no hook covers shall hear that at once.
+void Agent::set_vip_routes(bool wanted) {
+  const AgentSettings& settings = start_.config.agent;
+  if (!settings.vip_route) return;
+  for (const discovery::VipRange& range : {settings.vips4, settings.vips6}) {
+    const auto done = wanted ? datapath::add_unreachable_route(range.ip, range.bits)
+                             : datapath::remove_unreachable_route(range.ip, range.bits);
+    if (!done) base::log::warn("route of the virtual addresses not changed", {{"err", done.error()}});
+  }
 }
 
 void Agent::offer_canary_services() {
@@ -446,6 +459,7 @@ void Agent::on_reload(const ConfigKeeper::Reloaded& reloaded) {
                                                        ? discovery::Vanished::kForget
                                                        : discovery::Vanished::kKeep);
   sources_->configure(state.config.sources, *reconciler_);
+  set_vip_routes(!state.config.sources.empty());
 }
 
 void Agent::reload(Reply<api::ReloadView> reply) {
@@ -479,6 +493,7 @@ void Agent::detach(Reply<api::DetachView> reply) {
     if (hook.attached) view.removed.push_back(hook.cgroup + " " + std::string(hook.hook));
   }
   view.removed.push_back(datapath_->directory());
+  set_vip_routes(false);
   const auto detached = datapath_->detach();
   detached_ = detached.has_value();
   if (detached) {

@@ -78,6 +78,7 @@ class Agent {
   void tell_ready();
   void keep_house();
   void offer_canary_services();
+  void set_vip_routes(bool wanted);
   void keep_state(const model::SnapshotPtr& snapshot);
   [[nodiscard]] model::HealthView health_from_kernel() const;
   void stop();

@@ -20,6 +20,7 @@
 #include "datapath/canary.hpp"
 #include "datapath/loader.hpp"
 #include "datapath/own_cgroup.hpp"
+#include "datapath/unreachable_route.hpp"
 
 namespace mesh::app {
 namespace {
@@ -109,6 +110,11 @@ int command_detach(const CommandOptions& options) {
   const auto detached = datapath::detach_all(settings.bpffs);
   if (!detached && detached.error().kind != base::ErrorKind::kNotFound) return fail_with(detached.error());
   if (detached) view.removed.push_back(settings.bpffs);
+  for (const discovery::VipRange& range : {settings.vips4, settings.vips6}) {
+    if (const auto removed = datapath::remove_unreachable_route(range.ip, range.bits); !removed) {
+      return fail_with(removed.error());
+    }
+  }
   if (const auto root = settings.cgroup_root.empty() ? datapath::find_cgroup2_mount()
                                                      : base::Result<std::string>(settings.cgroup_root)) {
     remove_canary_leaves(*root);

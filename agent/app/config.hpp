@@ -69,6 +69,7 @@ struct AgentSettings {
   CanarySettings canary;
   NamesSettings names;
   discovery::VipRange vips4{*base::IpAddress::parse("240.64.0.0"), 12};  ///< For services without an address.
+  bool vip_route = true;  ///< The ranges are unreachable on this host while there are sources.
   discovery::VipRange vips6{*base::IpAddress::parse("fd6d:6573:6864::"), 64};
   std::string zone;  ///< Where this agent runs, for `prefer`; empty: unknown.
   std::string node;

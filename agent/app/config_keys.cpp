@@ -310,6 +310,9 @@ constexpr Key kAgentKeys[] = {
      .type = KeyType::kStrings,
      .decode = decode_vip_range,
      .encode = encode_vip_range},
+    key<&AgentSettings::vip_route>(
+        "vip_route",
+        "While there are sources, make vip_range unreachable on this host: who is outside of the mesh fails at once."),
     group_key("metrics", "HTTP for monitoring.", kMetricsTable),
     choice_key<&AgentSettings::loop>("loop", "How the agent waits for its sockets.", kLoops),
     group_key("log", "What the agent writes to standard error.", kLogTable),

@@ -110,6 +110,10 @@ TEST_F(DnsSourceTest, addresses_follow_the_zone_and_an_outage_removes_nothing) {
   EXPECT_EQ(first.count("web1") + first.count("web2"), 2U);
   EXPECT_EQ(first.size(), 2U) << "and nothing failed";
 
+  const auto routes = [&] { return run({"ip", "route", "show", "type", "unreachable"}, lab_->on(*node_)).text; };
+  EXPECT_NE(routes().find("240.64.0.0/12"), std::string::npos) << routes();
+  EXPECT_EQ(call(lab_->on(*node_, "others"), Via::kTcp, address, 1)[0].errnum, EHOSTUNREACH) << "outside of the mesh";
+
   update(fmt::format("add web 1 A {}\ndel web A {}\n", hosts_[2]->v4(), hosts_[0]->v4()));
   expect_endpoints("web", fmt::format("{}*1@0 {}*1@0 ", on(1), on(2)));
   EXPECT_EQ(answers("web").count("web1"), 0U);
@@ -133,6 +137,8 @@ TEST_F(DnsSourceTest, addresses_follow_the_zone_and_an_outage_removes_nothing) {
   run_knot();
   EXPECT_TRUE(eventually(seconds(30), [&] { return source_status()["state"] == "synced"; }))
       << agent_->ctl({"sources", "-o", "yaml"}).text;
+  EXPECT_EQ(agent_->ctl({"detach", "--yes"}).code, 0);
+  EXPECT_EQ(routes(), "");
 }
 
 TEST_F(DnsSourceTest, srv_records_are_tiers_and_weights_and_many_of_them_come_by_tcp) {
