@@ -311,7 +311,22 @@ base::Result<std::string> zone_of(const Access& access, const std::string& node,
   return std::string();
 }
 
+std::unique_ptr<Registry> make_kubernetes(const KubernetesSettings& settings, RegistryContext context) {
+  return std::make_unique<KubernetesRegistry>(
+      settings, KubernetesRegistry::Options{
+                    .policy = std::move(context.policy), .here = std::move(context.here), .seed = context.seed});
+}
+
+constexpr RegistryType kubernetes_type() {
+  RegistryType type = registry_type<KubernetesSettings, make_kubernetes, finish_kubernetes>(
+      "kubernetes", "Services and EndpointSlices of a cluster; of sources of type kubernetes.", kKubernetesTable);
+  type.knows_readiness = true;
+  return type;
+}
+
 }  // namespace
+
+constexpr RegistryType kKubernetesRegistry = kubernetes_type();
 
 base::Result<void> KubernetesRegistry::run(Feed& feed) {
   const Access access = MESH_TRY(find_access(settings_, options_.around));

@@ -10,6 +10,7 @@
 #include "discovery/kubernetes_access.hpp"
 #include "discovery/kubernetes_keys.hpp"
 #include "discovery/registry.hpp"
+#include "discovery/registry_type.hpp"
 #include "discovery/service_keys.hpp"
 #include "model/service.hpp"
 
@@ -33,5 +34,7 @@ class KubernetesRegistry final : public Registry {
   const Options options_;
   base::Random random_;
 };
+
+extern const RegistryType kKubernetesRegistry;
 
 }  // namespace mesh::discovery

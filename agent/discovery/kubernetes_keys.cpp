@@ -10,8 +10,12 @@ using namespace std::chrono_literals;
 
 const KubernetesSettings kFresh{};
 
+/// `""` is what a key without a value is encoded as.
+bool is_empty(const Value& value) { return value.kind == Value::Kind::kString && value.text.empty(); }
+
 void decode_url(Decoder& decoder, const Key& key, const Value& value, void* target) {
   std::string text;
+  if (is_empty(value)) return static_cast<KubernetesSettings*>(target)->api_server.clear();
   if (!decoder.string(key, value, text)) return;
   if (!text.starts_with("https://") && !text.starts_with("http://")) {
     decoder.error(value, "'" + text + "' is no http:// or https:// URL", "write it as https://10.0.0.1:6443");
@@ -22,6 +26,7 @@ void decode_url(Decoder& decoder, const Key& key, const Value& value, void* targ
 
 void decode_kubeconfig(Decoder& decoder, const Key& key, const Value& value, void* target) {
   std::string text;
+  if (is_empty(value)) return static_cast<KubernetesSettings*>(target)->kubeconfig.clear();
   if (!decoder.string(key, value, text)) return;
   if (!text.starts_with('/')) {
     decoder.error(value, "a path starts with /");

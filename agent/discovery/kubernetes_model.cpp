@@ -369,6 +369,15 @@ bool Cluster::update() {
 std::vector<model::ServicePtr> Cluster::services() const {
   std::vector<model::ServicePtr> all;
   for (const auto& [key, known] : services_) all.insert(all.end(), known.imported.begin(), known.imported.end());
+  // Two may claim one address, outside of the cluster's own: always the same one has it.
+  std::ranges::sort(all, [](const model::ServicePtr& a, const model::ServicePtr& b) {
+    return std::tie(a->frontend, a->name) < std::tie(b->frontend, b->name);
+  });
+  const bool given = rules_.headless;  // unspecified addresses become different ones
+  const auto twice = std::ranges::unique(all, [&](const model::ServicePtr& a, const model::ServicePtr& b) {
+    return a->frontend == b->frontend && !(given && a->frontend.address.ip.is_unspecified());
+  });
+  all.erase(twice.begin(), twice.end());
   return all;
 }
 

@@ -64,6 +64,7 @@ class Cluster {
 
   /// Imports what changed since the last call; whether anything came out differently.
   bool update();
+  /// Sorted by frontend; of those that claim the same one, the first by name.
   [[nodiscard]] std::vector<model::ServicePtr> services() const;
   /// What is wrong with objects since the last call, some of it if it is much.
   std::vector<std::string> take_problems();

@@ -3,6 +3,7 @@
 
 #include "discovery/consul.hpp"
 #include "discovery/dns.hpp"
+#include "discovery/kubernetes.hpp"
 #include "discovery/registry_type.hpp"
 
 namespace mesh::discovery {
@@ -10,6 +11,7 @@ namespace mesh::discovery {
 std::span<const RegistryType* const> registry_types() {
   static constexpr std::array kTypes = {
       &kDnsRegistry,
+      &kKubernetesRegistry,
       &kConsulRegistry,
   };
   return kTypes;

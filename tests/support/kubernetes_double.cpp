@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/kubernetes_double.hpp"
 
+#include <fcntl.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -21,6 +23,20 @@ void write(const std::string& path, const std::string& text) {
     throw std::runtime_error(written.error().to_string());
   }
 }
+
+/// This thread in another network namespace, for as long as it stands.
+class Visit {
+ public:
+  explicit Visit(int netns) : home_(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
+    if (netns >= 0 && ::setns(netns, CLONE_NEWNET) != 0) throw std::runtime_error("setns fails");
+  }
+  ~Visit() { ::setns(home_.get(), CLONE_NEWNET); }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+
+ private:
+  base::Fd home_;
+};
 
 }  // namespace
 
@@ -80,6 +96,7 @@ void KubernetesApi::start(const std::vector<std::string>& options) {
   SpawnOptions spawn = where_.spawn;
   spawn.output = where_.folder + "/double.log";
   process_ = Process::start(spawn, arguments);
+  const Visit visit(where_.spawn.netns);
   http::Fetcher fetcher({.tls = {.verify = false}});
   const bool up = eventually(
       30s, [&] { return fetcher.fetch({.url = server_ + "/_control/state", .deadline = 1s}, -1).has_value(); });
@@ -88,6 +105,7 @@ void KubernetesApi::start(const std::vector<std::string>& options) {
 
 Json KubernetesApi::exchange(http::Fetcher& fetcher, const std::string& method, const std::string& url,
                              const Json& body) {
+  const Visit visit(where_.spawn.netns);
   const auto answer = fetcher.fetch({.method = method,
                                      .url = url,
                                      .headers = {{"Content-Type", "application/json"}},

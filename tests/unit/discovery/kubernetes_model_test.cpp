@@ -408,6 +408,14 @@ TEST_F(KubernetesCluster, an_unchanged_service_keeps_its_pointer) {
       std::ranges::count_if(after, [&](const auto& one) { return std::ranges::find(before, one) != before.end(); }), 1);
 }
 
+TEST_F(KubernetesCluster, of_two_that_claim_an_address_always_the_same_has_it) {
+  for (const char* const space : {"b", "a", "c"}) cluster_.put(service(space, "10.96.0.1"));
+  cluster_.update();
+  const auto services = cluster_.services();
+  ASSERT_THAT(services, SizeIs(1));
+  EXPECT_EQ(services[0]->name, "orders.a");
+}
+
 TEST_F(KubernetesCluster, a_slice_may_change_its_service_and_go) {
   cluster_.put(service("shop", "10.96.0.1"));
   cluster_.put(slice_of("shop", {endpoint("10.1.0.1")}));
