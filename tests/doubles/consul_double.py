@@ -669,6 +669,7 @@ async def main():
     parser.add_argument("--client-ca")
     parser.add_argument("--acl", choices=("allow", "deny"), default="allow")
     parser.add_argument("--node-address", default="127.0.0.1")
+    parser.add_argument("--register", action="append", default=[], help="body of a registration, before it listens")
     options = parser.parse_args()
 
     context = None
@@ -679,6 +680,8 @@ async def main():
             context.load_verify_locations(options.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     double = Double(options)
+    for body in options.register:
+        double.write("/v1/agent/service/register", {}, canonical(json.loads(body)))
     limit = 1 << 26
     server = await asyncio.start_server(double.serve, options.host, options.port, ssl=context, limit=limit, backlog=512)
     if options.unix:

@@ -23,6 +23,15 @@ void write_text(const std::string& path, const std::string& text) {
   }
 }
 
+nlohmann::json registration(const std::string& service, const std::string& id, const std::string& address, int port,
+                            const std::string& status) {
+  return {{"Name", service},
+          {"ID", id},
+          {"Address", address},
+          {"Port", port},
+          {"Check", {{"CheckID", "check-" + id}, {"TTL", "10m"}, {"Status", status}}}};
+}
+
 std::string ask(const http::FetchSettings& settings, const std::string& method, const std::string& url,
                 const nlohmann::json& body) {
   http::Fetcher fetcher(settings);
@@ -96,6 +105,11 @@ void ConsulServer::start(const std::vector<std::string>& options) {
   if (!up) throw std::runtime_error("the Consul double does not answer; see " + spawn.output);
 }
 
+std::vector<std::string> ConsulServer::with(const std::string& service, const std::string& id,
+                                            const std::string& address, int port) {
+  return {"--register", registration(service, id, address, port, "passing").dump()};
+}
+
 ConsulServer::Json ConsulServer::control(const std::string& method, const std::string& path, const Json& body) {
   const std::string answer =
       ask({.unix_socket = where_.folder + "/control.sock"}, method, "http://localhost" + path, body);
@@ -112,11 +126,7 @@ void ConsulServer::write(const std::string& path, const Json& body) {
 
 void ConsulServer::add(const std::string& service, const std::string& id, const std::string& address, int port,
                        const std::string& status, const Json& more) {
-  Json body = {{"Name", service},
-               {"ID", id},
-               {"Address", address},
-               {"Port", port},
-               {"Check", {{"CheckID", "check-" + id}, {"TTL", "10m"}, {"Status", status}}}};
+  Json body = registration(service, id, address, port, status);
   body.update(more);
   if (real_ && std::ranges::find(ids_, id) == ids_.end()) ids_.push_back(id);
   write("/v1/agent/service/register", body);

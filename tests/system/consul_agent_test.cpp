@@ -97,8 +97,7 @@ TEST_F(ConsulAgentTest, traffic_goes_on_while_consul_changes_fails_and_comes_bac
   EXPECT_TRUE(becomes("stale")) << "killed";
   ASSERT_TRUE(loop.await_rounds(20));
   EXPECT_TRUE(only("web1"));
-  consul_->start();
-  add(2);
+  consul_->start(ConsulServer::with("orders", "web2", hosts_[1]->v4(), 7000));
   EXPECT_TRUE(only("web2")) << "back, with another state";
   EXPECT_TRUE(becomes("synced"));
 
