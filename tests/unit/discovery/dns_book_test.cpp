@@ -55,7 +55,7 @@ std::string text(const std::vector<model::Service>& services) {
   return all;
 }
 
-class Book : public testing::Test {
+class DnsAnswers : public testing::Test {
  protected:
   static DnsSettings host() {
     DnsSettings settings;
@@ -71,7 +71,7 @@ class Book : public testing::Test {
   base::TimePoint now_{1000h};
 };
 
-TEST_F(Book, asks_again_when_the_ttl_is_over_between_floor_and_cap_with_jitter) {
+TEST_F(DnsAnswers, asks_again_when_the_ttl_is_over_between_floor_and_cap_with_jitter) {
   for (const auto& [ttl, least, most] : {std::tuple{60U, 54s, 66s}, {0U, 4s, 6s}, {86'400U, 270s, 330s}}) {
     DnsBook book(host(), {}, {}, 7);
     EXPECT_FALSE(book.complete());
@@ -84,7 +84,7 @@ TEST_F(Book, asks_again_when_the_ttl_is_over_between_floor_and_cap_with_jitter) 
   }
 }
 
-TEST_F(Book, addresses_become_endpoints_and_a_change_is_a_change) {
+TEST_F(DnsAnswers, addresses_become_endpoints_and_a_change_is_a_change) {
   DnsBook book(host(), {}, {}, 7);
   due(book);
   book.answer(kOrders, addresses({"10.0.0.2", "10.0.0.1"}), now_);
@@ -96,7 +96,7 @@ TEST_F(Book, addresses_become_endpoints_and_a_change_is_a_change) {
   EXPECT_TRUE(book.changed());
 }
 
-TEST_F(Book, none_is_believed_when_it_was_said_often_enough) {
+TEST_F(DnsAnswers, none_is_believed_when_it_was_said_often_enough) {
   DnsBook book(host(), {}, {}, 7);
   due(book);
   book.answer(kOrders, addresses({"10.0.0.1"}), now_);
@@ -117,7 +117,7 @@ TEST_F(Book, none_is_believed_when_it_was_said_often_enough) {
   EXPECT_EQ(text(fresh.services()), "orders 0.0.0.0:80/tcp:\n") << "nothing was known that could be lost";
 }
 
-TEST_F(Book, a_failure_keeps_what_is_known_and_is_retried_less_and_less) {
+TEST_F(DnsAnswers, a_failure_keeps_what_is_known_and_is_retried_less_and_less) {
   DnsBook book(host(), {}, {}, 7);
   due(book);
   book.answer(kOrders, addresses({"10.0.0.1"}), now_);
@@ -136,7 +136,7 @@ TEST_F(Book, a_failure_keeps_what_is_known_and_is_retried_less_and_less) {
   EXPECT_EQ(book.failing(), 0u);
 }
 
-TEST_F(Book, srv_priorities_are_tiers_and_weights_are_weights) {
+TEST_F(DnsAnswers, srv_priorities_are_tiers_and_weights_are_weights) {
   DnsBook book(shop(), {}, {}, 7);
   EXPECT_EQ(due(book), std::vector{kSrv});
   book.answer(kSrv, srvs({srv("b.example", 20, 5), srv("a.example", 10, 60), srv("b.example", 10, 0, 8081)}), now_);
@@ -153,7 +153,7 @@ TEST_F(Book, srv_priorities_are_tiers_and_weights_are_weights) {
   EXPECT_EQ(book.questions(), 1u) << "nobody asks for targets that are gone";
 }
 
-TEST_F(Book, what_came_along_saves_the_question) {
+TEST_F(DnsAnswers, what_came_along_saves_the_question) {
   DnsBook book(shop(), {}, {}, 7);
   due(book);
   DnsAnswer answer = srvs({srv("a.example", 10, 60), srv("b.example", 10, 60)});
@@ -164,7 +164,7 @@ TEST_F(Book, what_came_along_saves_the_question) {
   EXPECT_EQ(due(book), std::vector{kTargetB});
 }
 
-TEST_F(Book, a_target_that_cannot_be_asked_costs_only_itself) {
+TEST_F(DnsAnswers, a_target_that_cannot_be_asked_costs_only_itself) {
   DnsBook book(shop(), {}, {}, 7);
   due(book);
   book.answer(kSrv, srvs({srv("a.example", 10, 1), srv("b.example", 10, 1)}), now_);
@@ -178,7 +178,7 @@ TEST_F(Book, a_target_that_cannot_be_asked_costs_only_itself) {
   EXPECT_EQ(text(book.services()), "shop 0.0.0.0:80/tcp: 10.0.0.1:8080*100@0 10.0.0.2:8080*100@0\n");
 }
 
-TEST_F(Book, what_cannot_be_asked_after_a_restart_is_as_it_was_before) {
+TEST_F(DnsAnswers, what_cannot_be_asked_after_a_restart_is_as_it_was_before) {
   model::Service old;
   old.name = "orders";
   old.frontend.address = *base::SocketAddress::parse("240.65.0.7:80");
@@ -195,7 +195,7 @@ TEST_F(Book, what_cannot_be_asked_after_a_restart_is_as_it_was_before) {
   EXPECT_TRUE(without.services().empty());
 }
 
-TEST_F(Book, both_families_are_two_services_each_with_its_own_records) {
+TEST_F(DnsAnswers, both_families_are_two_services_each_with_its_own_records) {
   DnsSettings settings = host();
   settings.services[0].family = DnsFamily::kBoth;
   DnsBook book(settings, {}, {}, 7);
@@ -209,7 +209,7 @@ TEST_F(Book, both_families_are_two_services_each_with_its_own_records) {
             "orders 0.0.0.0:80/tcp: 10.0.0.1:8080*1@0\norders [::]:80/tcp: [fd00::1]:8080*1@0\n");
 }
 
-TEST_F(Book, other_resolvers_are_asked_everything_again) {
+TEST_F(DnsAnswers, other_resolvers_are_asked_everything_again) {
   DnsBook book(host(), {}, {}, 7);
   due(book);
   book.answer(kOrders, addresses({"10.0.0.1"}), now_);
