@@ -5,6 +5,7 @@
 #include "discovery/dns.hpp"
 #include "discovery/kubernetes.hpp"
 #include "discovery/registry_type.hpp"
+#include "discovery/zookeeper.hpp"
 
 namespace mesh::discovery {
 
@@ -13,6 +14,7 @@ std::span<const RegistryType* const> registry_types() {
       &kDnsRegistry,
       &kKubernetesRegistry,
       &kConsulRegistry,
+      &kZookeeperRegistry,
   };
   return kTypes;
 }
