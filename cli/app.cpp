@@ -2,10 +2,12 @@
 // The command tree, the global options, and one place that turns results into exit codes.
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 #include <ostream>
 #include <thread>
 
+#include "base/suggest.hpp"
 #include "cli/context.hpp"
 
 namespace mesh::cli {
@@ -22,6 +24,33 @@ constexpr const char* kFooter = R"(Examples:
 Exit codes:
   0 ok   1 failure   2 usage   3 degraded   4 not found   5 drift
   69 agent unreachable   77 permission denied   78 bad configuration)";
+
+/// The name of an output form becomes its number, as CLI11 reads enums; returns what is wrong.
+std::string output_number(std::string& text) {
+  constexpr std::array<std::pair<std::string_view, Output>, 4> kOutputs = {
+      {{"table", Output::kTable}, {"wide", Output::kWide}, {"json", Output::kJson}, {"yaml", Output::kYaml}}};
+  const std::string name = CLI::detail::to_lower(text);
+  for (const auto& [known, output] : kOutputs) {
+    if (known != name) continue;
+    text = std::to_string(static_cast<int>(output));
+    return "";
+  }
+  return "unknown form '" + text + "'; use one of: table, wide, json, yaml";
+}
+
+/// What was written in place of a command, and what it may have been meant to be; "" if that is not the mistake.
+std::string unknown_command(const CLI::App& app) {
+  const CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  std::vector<std::string> names;
+  for (const CLI::App* command : at->get_subcommands([](const CLI::App*) { return true; })) {
+    if (!command->get_name().empty()) names.push_back(command->get_name());
+  }
+  const std::vector<std::string> left = app.remaining(true);
+  if (names.empty() || left.empty() || left.front().starts_with('-')) return "";
+  const std::vector<std::string_view> known(names.begin(), names.end());
+  return "unknown command '" + left.front() + "'; " + base::suggest_name(left.front(), known);
+}
 
 void print_error(const Context& context, const base::Error& error) {
   context.err << "meshctl: " << printable(error.message) << '\n';
@@ -62,13 +91,11 @@ void build_commands(CLI::App& app, Context& context) {
   app.fallthrough();
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 
-  const std::map<std::string, Output> outputs = {
-      {"table", Output::kTable}, {"wide", Output::kWide}, {"json", Output::kJson}, {"yaml", Output::kYaml}};
   app.add_option("-s,--socket", context.socket, "the agent's unix socket")
       ->envname("MESHD_SOCKET")
       ->capture_default_str();
   app.add_option("-o,--output", context.output, "table, wide, json or yaml")
-      ->transform(CLI::CheckedTransformer(outputs, CLI::ignore_case).description(""))
+      ->transform(CLI::Validator(output_number, ""))
       ->type_name("FORMAT");
   app.add_flag("-w,--watch", context.watch, "print again until Ctrl-C, where that makes sense");
   app.add_option("--interval", context.watch_interval_s, "seconds between prints of --watch")
@@ -97,7 +124,9 @@ int run_meshctl(int argc, const char* const* argv, Context& context) {
   } catch (const CLI::Success& asked_for_help) {
     return app.exit(asked_for_help, context.out, context.err);
   } catch (const CLI::ParseError& error) {
-    context.err << "meshctl: " << printable(error.what()) << "\n  try 'meshctl --help', or --help after a command\n";
+    const std::string unknown = unknown_command(app);
+    context.err << "meshctl: " << printable(unknown.empty() ? error.what() : unknown)
+                << "\n  try 'meshctl --help', or --help after a command\n";
     return static_cast<int>(ExitCode::kUsage);
   }
   if (context.watch && !context.watchable) {

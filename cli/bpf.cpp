@@ -147,6 +147,7 @@ void add_bpf(CLI::App& app, Context& context) {
   auto* bpf = app.add_subcommand("bpf", "the kernel tables and programs");
   bpf->require_subcommand(1);
   bpf->fallthrough();
+  bpf->footer("Examples:\n  meshctl bpf dump backends\n  meshctl bpf diff\n  meshctl bpf stats --watch");
 
   auto* dump = bpf->add_subcommand("dump", "the tables as the kernel has them");
   auto table = std::make_shared<std::string>();

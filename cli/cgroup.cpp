@@ -104,8 +104,9 @@ Result<std::uint64_t> netns_cookie_of(pid_t pid) {
     const std::string path = fmt::format("/proc/{}/ns/net", pid);
     own.reset(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
     const base::Fd other(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!own.valid() || !other.valid()) return base::fail_errno(errno, "open " + path, "run it with sudo");
-    if (::setns(other.get(), CLONE_NEWNET) != 0) return base::fail_errno(errno, "enter " + path, "run it with sudo");
+    const char* const remedy = ::geteuid() != 0 ? "run it as root" : "it needs CAP_SYS_PTRACE and CAP_SYS_ADMIN";
+    if (!own.valid() || !other.valid()) return base::fail_errno(errno, "open " + path, remedy);
+    if (::setns(other.get(), CLONE_NEWNET) != 0) return base::fail_errno(errno, "enter " + path, remedy);
   }
   const base::Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const int errnum = errno;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <ostream>
 
+#include "base/plural.hpp"
 #include "cli/context.hpp"
 #include "cli/meshd.hpp"
 #include "cli/views.hpp"
@@ -19,6 +20,7 @@ std::size_t count_state(const api::CheckReport& report, std::string_view state) 
 }
 
 base::Result<ExitCode> run_check(Context& context) {
+  context.config_path = config_path(context);
   const MeshdAnswer answer = MESH_TRY(run_meshd(context, {"check"}));
   const auto document = api::detail::parse(answer.output);
   if (!document) {
@@ -46,8 +48,9 @@ std::string check_text(const api::CheckReport& report, const ViewOptions& option
             std::string(width - display_width(name), ' ') + "  " + printable(item.detail) + '\n';
     if (!item.remedy.empty()) text += "        -> " + printable(item.remedy) + '\n';
   }
-  return text + fmt::format("{} ok, {} warnings, {} failures\n", count_state(report, "ok"), count_state(report, "warn"),
-                            count_state(report, "fail"));
+  return text + fmt::format("{} ok, {}, {}\n", count_state(report, "ok"),
+                            base::counted(count_state(report, "warn"), "warning"),
+                            base::counted(count_state(report, "fail"), "failure"));
 }
 
 void add_check(CLI::App& app, Context& context) {

@@ -34,12 +34,13 @@ Result<base::Fd> dial(const std::string& path) {
   const int errnum = errno;
   if (errnum == EACCES || errnum == EPERM) {
     return base::fail_errno(errnum, "connect to the agent at " + path,
-                            "run it with sudo, or join the socket's group (ls -l " + path + ")");
+                            "run it as root, or join the socket's group (ls -l " + path + ")");
   }
   auto failed = base::fail_errno(errnum, "connect to the agent at " + path,
                                  errnum == ENOENT || errnum == ECONNREFUSED
                                      ? "is it running? start it with 'systemctl start meshd', or name its socket with "
-                                       "--socket; 'meshctl check' and 'meshctl dump' work without an agent"
+                                       "--socket; 'meshctl status', 'check' and 'dump' work without an agent, on what "
+                                       "--config or --bpffs names"
                                      : "");
   failed.error().kind = ErrorKind::kUnavailable;
   return failed;

@@ -6,6 +6,7 @@
 #include <ostream>
 
 #include "api/control.hpp"
+#include "base/plural.hpp"
 #include "cli/context.hpp"
 #include "cli/meshd.hpp"
 #include "cli/views.hpp"
@@ -26,13 +27,8 @@ base::Result<ExitCode> run_show(Context& context) {
 
 base::Result<ExitCode> run_validate(Context& context, const std::string& file) {
   // A path is given as the caller sees it; meshd runs in the same folder.
-  std::string path = !file.empty() ? file : context.config_path;
-  if (path.empty()) {
-    // The file of the agent that is asked, if one answers.
-    const auto document = fetch(context, "/v1/config");
-    const auto running = document ? api::from_document<api::ConfigView>(*document) : std::unexpected(document.error());
-    path = running ? running->path : std::string(kDefaultConfig);
-  }
+  std::string path = !file.empty() ? file : config_path(context);
+  if (path.empty()) path = kDefaultConfig;
   const MeshdAnswer answer = MESH_TRY(run_meshd(context, {"--check-config", std::move(path)}));
   const auto document = api::detail::parse(answer.output);
   if (!document) {
@@ -40,10 +36,7 @@ base::Result<ExitCode> run_validate(Context& context, const std::string& file) {
                       fmt::format("run meshd --check-config: it ended with {} and no report", answer.exit_code));
   }
   const auto view = MESH_TRY(show<api::ValidateView>(context, *document, [&](const api::ValidateView& shown) {
-    context.out << diagnostics_text(shown.errors);
-    context.out << printable(shown.path)
-                << (shown.ok ? fmt::format(": valid, {} services, {} endpoints\n", shown.services, shown.endpoints)
-                             : fmt::format(": {} errors; nothing would be applied\n", shown.errors.size()));
+    for (const std::string& line : lines_of(shown)) context.out << printable(line) << '\n';
   }));
   return view.ok ? ExitCode::kOk : ExitCode::kBadConfig;
 }
@@ -60,7 +53,8 @@ base::Result<ExitCode> run_reload(Context& context) {
   const api::Json document = MESH_TRY(send(context, "/v1/reload", ""));
   const auto view = MESH_TRY(show<api::ReloadView>(context, document, [&](const api::ReloadView& shown) {
     context.out << diagnostics_text(shown.errors);
-    context.out << (shown.ok ? fmt::format("reloaded: {} services, {} endpoints\n", shown.services, shown.endpoints)
+    context.out << (shown.ok ? fmt::format("reloaded: {}, {}\n", base::counted(shown.services, "service"),
+                                           base::counted(shown.endpoints, "endpoint"))
                              : std::string("refused: the configuration before stays in force\n"));
     for (const std::string& key : shown.needs_restart) {
       context.out << "note: " << printable(key) << " takes effect at the next start\n";
@@ -84,8 +78,8 @@ base::Result<ExitCode> run_estimate(Context& context, const EstimateRequest& req
   MESH_TRY(show<api::EstimateView>(context, document, [&](const api::EstimateView& view) {
     Table table({"TABLE", "NEEDED", "SIZE", "MEMORY", "SETTING"});
     for (const api::EstimateTable& row : view.tables) {
-      table.add(
-          {row.table, std::to_string(row.needed), std::to_string(row.size), format_bytes(row.bytes), row.setting});
+      table.add({row.table, row.needed ? std::to_string(*row.needed) : "-", std::to_string(row.size),
+                 format_bytes(row.bytes), row.setting});
     }
     context.out << table.render(context.style()) << (view.note.empty() ? "" : "note: " + printable(view.note) + '\n')
                 << fmt::format("kernel {}, agent about {}\n", format_bytes(view.kernel_bytes),
@@ -96,16 +90,16 @@ base::Result<ExitCode> run_estimate(Context& context, const EstimateRequest& req
 
 }  // namespace
 
+std::string config_path(const Context& context) {
+  if (!context.config_path.empty()) return context.config_path;
+  const auto document = fetch(context, "/v1/config");
+  const auto running = document ? api::from_document<api::ConfigView>(*document) : std::unexpected(document.error());
+  return running ? running->path : "";
+}
+
 std::string diagnostics_text(const std::vector<api::DiagnosticView>& diagnostics) {
   std::string text;
-  for (const api::DiagnosticView& finding : diagnostics) {
-    std::string line = finding.file;
-    if (finding.line > 0) line += fmt::format(":{}:{}", finding.line, finding.column);
-    if (!finding.key.empty()) line += ": " + finding.key;
-    line += ": " + finding.message;
-    if (!finding.suggestion.empty()) line += "; " + finding.suggestion;
-    text += printable(line) + '\n';
-  }
+  for (const api::DiagnosticView& finding : diagnostics) text += printable(api::to_text(finding)) + '\n';
   return text;
 }
 
@@ -113,6 +107,7 @@ void add_config(CLI::App& app, Context& context) {
   auto* config = app.add_subcommand("config", "the configuration: in force, checked, its schema");
   config->require_subcommand(1);
   config->fallthrough();
+  config->footer("Examples:\n  meshctl config validate ./meshd.yaml\n  meshctl config show -o json");
   auto* show_command = config->add_subcommand("show", "what is in force, defaults filled in");
   show_command->callback([&context] { context.run = [&context] { return run_show(context); }; });
 

@@ -20,4 +20,7 @@ struct MeshdAnswer {
 /// `meshd ARGUMENTS... --json [--config PATH] [--bpffs PATH]`: the meshd beside this binary, else the one in PATH.
 base::Result<MeshdAnswer> run_meshd(const Context& context, std::vector<std::string> arguments);
 
+/// --config, or else the file of the agent that answers at the socket; "" if none does.
+std::string config_path(const Context& context);
+
 }  // namespace mesh::cli

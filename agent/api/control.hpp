@@ -88,22 +88,33 @@ struct ConfigView {
   }
 };
 
-/// `meshd --check-config FILE --json`
+/// `meshd --check-config FILE --json`: the file, its conf.d, and the files that they watch.
 struct ValidateView {
   static constexpr std::string_view kKind = "Validate";
   bool ok = false;
   std::string path;
-  std::vector<DiagnosticView> errors;
-  std::uint64_t services = 0;
+  std::vector<DiagnosticView> errors;    ///< Those of watched files last.
+  std::vector<DiagnosticView> warnings;  ///< A watched file that is not there, an address that is claimed twice.
+  std::uint64_t services = 0;            ///< One per address, port and protocol, as in Status; watched ones too.
   std::uint64_t endpoints = 0;
+  std::uint64_t watched_files = 0;   ///< That could be read.
+  std::uint64_t watched_errors = 0;  ///< Of `errors`.
   static void fields(auto& self, auto& visit) {
     visit("ok", self.ok);
     visit("path", self.path);
     visit("errors", self.errors);
+    visit("warnings", self.warnings);
     visit("services", self.services);
     visit("endpoints", self.endpoints);
+    visit("watched_files", self.watched_files);
+    visit("watched_errors", self.watched_errors);
   }
 };
+
+/// As meshd and meshctl both print it: the findings, then one line that sums up.
+std::vector<std::string> lines_of(const ValidateView& view);
+/// "FILE:LINE:COLUMN: KEY: MESSAGE; SUGGESTION"
+std::string to_text(const DiagnosticView& finding);
 
 /// `meshd check --json`: requirements, one line each.
 struct CheckItem {
@@ -130,9 +141,9 @@ struct CheckReport {
 /// `meshd estimate --services N --endpoints M --json`: what a scale costs.
 struct EstimateTable {
   std::string table;
-  std::string setting;       ///< "agent.limits.slots"
-  std::uint64_t needed = 0;  ///< elements
-  std::uint64_t size = 0;    ///< elements that the map would have
+  std::string setting;                  ///< "agent.limits.slots"
+  std::optional<std::uint64_t> needed;  ///< elements; null: services and endpoints don't decide it
+  std::uint64_t size = 0;               ///< elements that the map would have
   std::uint64_t bytes = 0;
   static void fields(auto& self, auto& visit) {
     visit("table", self.table);

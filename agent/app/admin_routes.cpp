@@ -478,7 +478,14 @@ void answer(AdminBackend& backend, const Caller& caller, const AdminRequest& req
   const auto query = parse_query(query_text, route->parameters);
   if (!query) return respond(error_response(query.error()));
   if (route->needs == Access::kChange) {
-    kLog.info("change", {{"path", path}, {"uid", caller.uid}, {"pid", caller.pid}, {"request", request.body}});
+    respond = [respond = std::move(respond), path = std::string(path), body = std::string(request.body),
+               caller](AdminResponse response) mutable {
+      const bool made = response.status < 400;
+      kLog.info(
+          made ? "change" : "change refused",
+          {{"path", path}, {"uid", caller.uid}, {"pid", caller.pid}, {"request", body}, {"answer", response.status}});
+      respond(std::move(response));
+    };
   }
   route->run({backend, *query, request.body}, std::move(respond));
 }

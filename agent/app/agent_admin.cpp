@@ -56,14 +56,6 @@ std::uint64_t resident_bytes() {
 
 }  // namespace
 
-std::vector<api::DiagnosticView> to_views(const std::vector<Diagnostic>& findings) {
-  std::vector<api::DiagnosticView> views;
-  for (const Diagnostic& finding : findings) {
-    views.push_back({finding.file, finding.line, finding.column, finding.key, finding.message, finding.suggestion});
-  }
-  return views;
-}
-
 /// The routes a list request is about: those that match, after the cursor, whole services up to the limit.
 struct AgentAdmin::Page {
   std::vector<model::ServiceRoutePtr> routes;
@@ -495,7 +487,13 @@ void AgentAdmin::traffic(const api::TrafficRequest& request, Reply<std::string> 
 void AgentAdmin::history(const api::HistoryRequest& request, Reply<std::string> reply) {
   agent_.jobs_->run(
       [this, request]() -> base::Result<std::string> {
-        return api::encode(agent_.journal_->read(request, base::wall_now()));
+        const api::HistoryList list = agent_.journal_->read(request, base::wall_now());
+        if (list.items.empty() && !request.service.empty()) {  // nothing of it, or nothing like it
+          const auto snapshot = agent_.reconciler_->latest()->snapshot;
+          const Target target = MESH_TRY(Target::parse(request.service));
+          if (snapshot) MESH_CHECK(find_services(*snapshot, target));
+        }
+        return api::encode(list);
       },
       std::move(reply));
 }

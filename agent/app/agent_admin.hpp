@@ -8,6 +8,7 @@
 #include "app/admin_backend.hpp"
 #include "app/agent.hpp"
 #include "app/kernel_view.hpp"
+#include "app/validate.hpp"
 #include "app/views.hpp"
 
 namespace mesh::app {
@@ -59,8 +60,5 @@ class AgentAdmin final : public AdminBackend {
   Agent& agent_;
   KernelView kernel_;
 };
-
-/// The views of a configuration's findings.
-std::vector<api::DiagnosticView> to_views(const std::vector<Diagnostic>& findings);
 
 }  // namespace mesh::app

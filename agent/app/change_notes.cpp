@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/plural.hpp"
+
 namespace mesh::app {
 namespace {
 
@@ -58,7 +60,7 @@ std::vector<api::HistoryEvent> RouteNotes::look(const model::RoutingTablePtr& ta
             add(api::history::kServiceRemoved, *(*before)->service, "", "");
           } else if (before == nullptr) {
             add(api::history::kServiceAdded, *(*after)->service, "",
-                fmt::format("{} endpoints", (*after)->service->endpoints.size()));
+                base::counted((*after)->service->endpoints.size(), "endpoint"));
           } else if (*before != *after) {
             compare(**before, **after);
           }
@@ -72,7 +74,9 @@ std::vector<api::HistoryEvent> RouteNotes::look(const model::RoutingTablePtr& ta
       endpoints += route->service->endpoints.size();
     }
     events_.push_back({"", std::string(api::history::kStarted), "", "",
-                       fmt::format("the agent started with {} services, {} endpoints", services, endpoints), 1});
+                       fmt::format("the agent started with {}, {}", base::counted(services, "service"),
+                                   base::counted(endpoints, "endpoint")),
+                       1});
   }
   if (more_ > 0) {
     events_.push_back({"", std::string(api::history::kPlan), "", "", fmt::format("and {} more changes", more_), more_});
@@ -128,10 +132,10 @@ std::vector<api::HistoryEvent> RefusalNotes::look(const std::vector<Count>& coun
     if (count.refused == seen.refused || now < seen.next) continue;
     const std::uint64_t refused = count.refused - seen.refused;
     const std::uint64_t no_backend = std::min(refused, count.no_backend - seen.no_backend);
-    std::string text = no_backend > 0 ? fmt::format("{} connects: no usable backend", no_backend) : "";
+    std::string text = no_backend > 0 ? base::counted(no_backend, "connect") + ": no usable backend" : "";
     if (no_backend < refused) {
-      text += fmt::format("{}{} connects: `meshctl bpf stats` has the reasons", text.empty() ? "" : ", ",
-                          refused - no_backend);
+      text += fmt::format("{}{}: `meshctl bpf stats` has the reasons", text.empty() ? "" : ", ",
+                          base::counted(refused - no_backend, "connect"));
     }
     events.push_back({"", std::string(api::history::kRefused), label(count.service_id), "", std::move(text), refused});
     seen = {count.refused, count.no_backend, now + kWindow};

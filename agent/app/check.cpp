@@ -73,23 +73,28 @@ void check_limits(Report& out) {
   }
 }
 
-void check_neighbours(const AgentSettings& settings, const std::string& cgroup_root, Report& out) {
+void check_neighbours(const AgentSettings& settings, const std::string& cgroup_root, bool unread, Report& out) {
   if (settings.cgroups.empty()) {
+    if (unread) return;  // which was said
     out.add("neighbours", "cgroups", "warn", "agent.cgroups is empty: nothing would be balanced",
             "name the cgroups to serve, such as [/system.slice/shop.service]; [/] is the whole host");
     return;
   }
   const std::string own = settings.exempt_cgroup.empty() ? "" : cgroup_root + settings.exempt_cgroup;
+  std::vector<std::string> there;
   for (const std::string& cgroup : settings.cgroups) {
     if (const auto id = datapath::cgroup_id(cgroup_root + cgroup); !id) {
       out.add("neighbours", cgroup, "warn", "this cgroup is not there (yet)",
               "start what runs in it; the agent attaches as soon as it exists");
-    } else if (!datapath::runs_anything(cgroup_root + cgroup, own).value_or(true)) {
+      continue;
+    }
+    there.push_back(cgroup);
+    if (!datapath::runs_anything(cgroup_root + cgroup, own).value_or(true)) {
       out.add("neighbours", cgroup, "warn", "this cgroup is there and nothing runs in it",
               "start what runs there, or correct agent.cgroups: the line 0:: of /proc/PID/cgroup is where it is");
     }
   }
-  const auto others = datapath::other_programs(settings.bpffs + "/links", cgroup_root, settings.cgroups);
+  const auto others = datapath::other_programs(settings.bpffs + "/links", cgroup_root, there);
   if (!others) {
     out.add("neighbours", "other programs", "warn", others.error().message, others.error().remedy);
     return;
@@ -105,7 +110,8 @@ void check_neighbours(const AgentSettings& settings, const std::string& cgroup_r
                 ? "let only one of them own a service address: what the first rewrites the second no longer recognises"
                 : "both run; a connect that it denies stays denied");
   }
-  if (others->empty()) out.add("neighbours", "other programs", "ok", "no other program on these hooks");
+  if (others->empty() && !there.empty())
+    out.add("neighbours", "other programs", "ok", "no other program on these hooks");
 }
 
 /// A mesh of its own for one check; leaves nothing.
@@ -189,8 +195,9 @@ void check_self_test(const AgentSettings& settings, const std::string& cgroup_ro
 
 }  // namespace
 
-api::CheckReport check_host(const AgentSettings& settings) {
+api::CheckReport check_host(const AgentSettings& settings, const std::optional<base::Error>& unread) {
   Report out;
+  if (unread) out.add("configuration", "meshd.yaml", "warn", unread->message, unread->remedy);
   check_requirements(settings, out);
   check_io(settings, out);
   check_limits(out);
@@ -205,7 +212,7 @@ api::CheckReport check_host(const AgentSettings& settings) {
     out.add("neighbours", "cgroup2", "fail", cgroup_root.error().message, cgroup_root.error().remedy);
     return std::move(out.report);
   }
-  check_neighbours(settings, *cgroup_root, out);
+  check_neighbours(settings, *cgroup_root, unread.has_value(), out);
   check_self_test(settings, *cgroup_root, out);
   return std::move(out.report);
 }

@@ -10,8 +10,8 @@ namespace mesh::app {
 
 /// Everything, in the order of a diagnosis: kernel, privileges, mounts, I/O, limits, neighbours, self-test. The
 /// self-test makes a throw-away cgroup and bpffs folder, loads the programs, balances one connection per family and
-/// protocol to itself, and removes all of it.
-api::CheckReport check_host(const AgentSettings& settings);
+/// protocol to itself, and removes all of it. `unread`: why the settings are the defaults and not a configuration's.
+api::CheckReport check_host(const AgentSettings& settings, const std::optional<base::Error>& unread);
 
 /// Whether any line is a failure.
 bool has_failures(const api::CheckReport& report);

@@ -16,6 +16,7 @@
 #include "app/config.hpp"
 #include "app/estimate.hpp"
 #include "app/state_store.hpp"
+#include "app/validate.hpp"
 #include "app/version.hpp"
 #include "datapath/canary.hpp"
 #include "datapath/loader.hpp"
@@ -35,11 +36,18 @@ void print_json(const View& view) {
   std::puts(api::encode(view).c_str());
 }
 
-/// The settings that say where things are; the defaults where the configuration can't be read.
-AgentSettings settings_of(const CommandOptions& options) {
+/// The settings that say where things are; the defaults where the configuration can't be read, and then why not.
+AgentSettings settings_of(const CommandOptions& options, std::optional<base::Error>* unread = nullptr) {
   LoadResult loaded = load_config(options.config);
+  if (unread != nullptr && !loaded.good()) {
+    *unread = loaded.error();
+    if ((*unread)->remedy.empty()) (*unread)->remedy = "name the configuration with --config";
+  }
   AgentSettings settings = loaded.good() ? std::move(loaded.config.agent) : AgentSettings{};
-  if (!options.bpffs.empty()) settings.bpffs = options.bpffs;
+  if (!options.bpffs.empty() && options.bpffs != settings.bpffs) {
+    settings.bpffs = options.bpffs;
+    settings.cgroups.clear();  // of another mesh
+  }
   return settings;
 }
 
@@ -68,7 +76,9 @@ discovery::Restored restored_services(const std::string& state_dir) {
 }
 
 int command_check(const CommandOptions& options) {
-  const api::CheckReport report = check_host(settings_of(options));
+  std::optional<base::Error> unread;
+  const AgentSettings settings = settings_of(options, &unread);
+  const api::CheckReport report = check_host(settings, unread);
   if (options.json) {
     print_json(report);
   } else {
@@ -82,24 +92,11 @@ int command_check(const CommandOptions& options) {
 }
 
 int command_check_config(const CommandOptions& options) {
-  const LoadResult loaded = load_config(options.config);
-  api::ValidateView view;
-  view.ok = loaded.good();
-  view.path = options.config;
-  for (const Diagnostic& finding : loaded.errors) {
-    view.errors.push_back(
-        {finding.file, finding.line, finding.column, finding.key, finding.message, finding.suggestion});
-  }
-  view.services = loaded.config.services.size();
-  for (const auto& service : loaded.config.services) view.endpoints += service->endpoints.size();
+  const api::ValidateView view = validate_config(options.config);
   if (options.json) {
     print_json(view);
   } else {
-    for (const Diagnostic& finding : loaded.errors) std::printf("%s\n", finding.to_string().c_str());
-    for (const Diagnostic& finding : loaded.warnings) std::printf("warning: %s\n", finding.to_string().c_str());
-    if (view.ok)
-      std::printf("%s: ok, %zu services inline, %zu watched files\n", options.config.c_str(),
-                  loaded.config.services.size(), loaded.config.files.size());
+    for (const std::string& line : lines_of(view)) std::puts(line.c_str());
   }
   return static_cast<int>(view.ok ? api::ExitCode::kOk : api::ExitCode::kBadConfig);
 }
@@ -182,11 +179,11 @@ int command_estimate(const CommandOptions& options) {
     print_json(*view);
     return 0;
   }
-  std::printf("%-14s %12s %12s %10s  %s\n", "table", "needed", "size", "MiB", "setting");
+  std::printf("%-16s %12s %12s %10s  %s\n", "table", "needed", "size", "MiB", "setting");
   for (const auto& table : view->tables) {
-    std::printf("%-14s %12llu %12llu %10.1f  %s\n", table.table.c_str(), static_cast<unsigned long long>(table.needed),
-                static_cast<unsigned long long>(table.size), static_cast<double>(table.bytes) / 1048576.0,
-                table.setting.c_str());
+    std::printf("%-16s %12s %12llu %10.1f  %s\n", table.table.c_str(),
+                table.needed ? std::to_string(*table.needed).c_str() : "-", static_cast<unsigned long long>(table.size),
+                static_cast<double>(table.bytes) / 1048576.0, table.setting.c_str());
   }
   if (!view->note.empty()) std::printf("note: %s\n", view->note.c_str());
   std::printf("kernel memory %.1f MiB, agent about %.1f MiB\n", static_cast<double>(view->kernel_bytes) / 1048576.0,

@@ -66,7 +66,8 @@ class ConfigReader {
       file.decoder.table(kAgentTable, value, &config_.agent);
       finish_agent_settings(file.decoder, value, config_.agent);
     });
-    if (!has_agent_ && files_.front().root) {
+    const bool all_read = std::ranges::all_of(files_, [](const Parsed& file) { return file.root.has_value(); });
+    if (!has_agent_ && all_read) {  // otherwise it may stand in what can't be read
       files_.front().decoder.error(*files_.front().root, "the key 'agent' is missing",
                                    "write agent: {cgroups: [/system.slice/shop.service]}; [/] is the whole host");
     }

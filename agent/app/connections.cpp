@@ -55,6 +55,19 @@ Seen look_at_sockets(const std::vector<mesh_owner>& owners) {
   return seen;
 }
 
+constexpr std::string_view kStates =
+    "established, syn_sent, syn_recv, fin_wait1, fin_wait2, time_wait, close_wait, last_ack, listen, closing, closed; "
+    "connected for UDP";
+
+bool is_state(std::string_view text) {
+  constexpr std::uint8_t kTcpStates = 12;
+  if (text == "connected") return true;
+  for (std::uint8_t state = 0; state < kTcpStates; ++state) {
+    if (datapath::tcp_state_name(state) == text) return true;
+  }
+  return false;
+}
+
 api::ConnectionView row(const mesh_owner& owner, std::string_view service, const Seen& seen, const CgroupPaths& cgroups,
                         base::TimePoint now) {
   api::ConnectionView view;
@@ -216,6 +229,11 @@ base::Result<api::ConnectionList> list_connections(const datapath::MapSet& maps,
                                                    const ServiceNames& names, const api::ConnectionRequest& request,
                                                    base::TimePoint now) {
   const ConnectionMatcher matcher = MESH_TRY(ConnectionMatcher::make(request.filter));
+  if (!request.state.empty() && !is_state(request.state)) {
+    return base::fail(base::ErrorKind::kInvalid,
+                      "list connections in state '" + request.state + "': there is no such state",
+                      "use one of " + std::string(kStates));
+  }
   std::vector<mesh_owner> owners;
   std::unordered_set<std::uint64_t> cgroup_ids;
   {

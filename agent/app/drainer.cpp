@@ -9,6 +9,7 @@
 
 #include "base/fd.hpp"
 #include "base/log.hpp"
+#include "base/plural.hpp"
 #include "datapath/owners.hpp"
 
 namespace mesh::app {
@@ -229,11 +230,12 @@ void Drainer::reset(const health::DrainPlanner::Look& look) {
   for (const auto& [what, count] : by_endpoint) {
     const auto& [key, reason] = what;
     const std::string name = planner_.name_of(key.first);
-    const std::string text =
-        fmt::format("{} connection{} reset: {}", count, count == 1 ? "" : "s", health::to_string(reason));
-    const bool aged = reason == DrainReason::kAge;
-    note(key.first, name, key.second.to_string(), text, count, aged ? base::Duration(kAgedWindow) : base::Duration{});
-    if (aged) continue;
+    if (reason == DrainReason::kAge) {  // one now and then, put together: the number is not in the text
+      note(key.first, name, key.second.to_string(), "connection reset: age", count, kAgedWindow);
+      continue;
+    }
+    note(key.first, name, key.second.to_string(),
+         fmt::format("{} reset: {}", base::counted(count, "connection"), health::to_string(reason)));
     kLog.info("connections reset", {{"service", name},
                                     {"endpoint", key.second.to_string()},
                                     {"reason", health::to_string(reason)},
@@ -272,7 +274,8 @@ void Drainer::tell(const std::vector<LeavingEndpoint>& leaving) {
   for (const auto& [key, one] : now) {
     if (told_.contains(key)) continue;
     note(one.frontend, one.service, one.address.to_string(),
-         fmt::format("{} connections are left to it ({}), {}", one.connections, health::to_string(one.reason),
+         fmt::format("{} left to it ({}), {}", base::counted(one.connections, "connection"),
+                     health::to_string(one.reason),
                      one.deadline ? "reset at " + base::format_rfc3339(*one.deadline) : "which stay"));
   }
   for (const auto& [key, one] : told_) {

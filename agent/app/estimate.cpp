@@ -57,6 +57,14 @@ base::Result<api::EstimateView> estimate_tables(std::uint64_t services, std::uin
   needed[datapath::Table::kRanges] = 2 * services + 2;
   needed[datapath::Table::kSlots] = 2 * services * slots_per_service(*algorithm, endpoints);
   needed[datapath::Table::kBackends] = services * endpoints + 1;
+  for (const auto table :
+       {datapath::Table::kFrontends, datapath::Table::kServiceState, datapath::Table::kServiceLatency}) {
+    needed[table] = needed[datapath::Table::kServices];
+  }
+  needed[datapath::Table::kServiceLive] = needed[datapath::Table::kServices] * configured.live_shards;
+  for (const auto table : {datapath::Table::kBackendLive, datapath::Table::kBackendOutcomes}) {
+    needed[table] = needed[datapath::Table::kBackends];
+  }
   datapath::TableSizes sizes = configured;
   sizes.services = enough(needed[datapath::Table::kServices], configured.services);
   sizes.ranges = enough(needed[datapath::Table::kRanges], configured.ranges);
@@ -76,7 +84,8 @@ base::Result<api::EstimateView> estimate_tables(std::uint64_t services, std::uin
   for (const auto& table : datapath::estimate(sizes)) {
     view.tables.push_back({std::string(datapath::to_string(table.table)),
                            std::string(datapath::setting_of(table.table)),
-                           needed.contains(table.table) ? needed[table.table] : 0, table.entries, table.memory_bytes});
+                           needed.contains(table.table) ? std::optional(needed[table.table]) : std::nullopt,
+                           table.entries, table.memory_bytes});
     view.kernel_bytes += table.memory_bytes;
   }
   // The agent maps the arrays it writes, and those pages count as its own.

@@ -144,7 +144,9 @@ api::ExplainResult explain_service(const ServiceFacts& facts, const datapath::Ex
     result.why = "the mesh or this service is paused; connects pass untouched";
   } else if (picked.reason != MESH_REASON_NONE) {
     result.decision = "refused";
-    result.why = datapath::reason_text(picked.reason);
+    std::string_view why = datapath::reason_text(picked.reason);
+    if (constexpr std::string_view kSaid = "; refused"; why.ends_with(kSaid)) why.remove_suffix(kSaid.size());
+    result.why = why;
     const std::string ineligible = describe_ineligible(facts.route);
     if (picked.reason == MESH_REASON_NO_BACKEND) {
       result.why += facts.route.service->endpoints.empty() ? ": it has no endpoints" : ": " + ineligible;

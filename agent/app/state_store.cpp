@@ -89,7 +89,8 @@ base::Result<SavedState> decode_state(std::string_view content) {
   int version = 0;
   std::int64_t saved_at_ns = 0;
   std::size_t bytes = 0;
-  if (!header || !number_in(*header, "meshd_state", version)) return damaged("its header is damaged");
+  if (findings.error_count() > 0 || !number_in(*header, "meshd_state", version))
+    return damaged("its header is damaged");
   if (version != kVersion)
     return damaged("it has version " + std::to_string(version) + ", this program reads " + std::to_string(kVersion));
   const Value* const checksum = header->find("checksum");

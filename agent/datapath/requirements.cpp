@@ -89,7 +89,7 @@ Requirement hooks() {
   for (const bpf_prog_type type : {BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_PROG_TYPE_CGROUP_SOCK}) {
     if (::libbpf_probe_bpf_prog_type(type, nullptr) != 1) {
       return {"hooks", Fitness::kMissing, "the kernel loads no cgroup socket programs",
-              "use a kernel with CONFIG_CGROUP_BPF and CONFIG_BPF_SYSCALL, as every distribution's is, as root"};
+              "use a kernel with CONFIG_CGROUP_BPF and CONFIG_BPF_SYSCALL, as every distribution's is"};
     }
   }
   return {"hooks", Fitness::kOk, "cgroup socket programs load", {}};
@@ -105,8 +105,9 @@ constexpr const char* kWithoutTracing =
 }  // namespace
 
 std::vector<Requirement> probe_requirements(const std::string& cgroup_root, const std::string& bpffs_directory) {
-  std::vector<Requirement> result{kernel_version(),       privileges(), cgroup2(cgroup_root),
-                                  bpffs(bpffs_directory), btf(),        hooks()};
+  std::vector<Requirement> result{kernel_version(), privileges(), cgroup2(cgroup_root), bpffs(bpffs_directory), btf()};
+  if (result[1].fitness == Fitness::kMissing) return result;  // what the kernel has, it says only to the privileged
+  result.push_back(hooks());
   const KernelFeatures features = probe_kernel_features(embedded_image());
   const auto add = [&](const char* name, bool has, const char* with, const char* without, const char* remedy) {
     result.push_back(has ? Requirement{name, Fitness::kOk, with, {}}

@@ -133,7 +133,6 @@ class SaxToValues {
 
 std::optional<Value> read_json(const Document& document, std::string_view text, ValueBuilder::Sink sink,
                                Findings& findings) {
-  const std::size_t errors_before = findings.error_count();
   if (text.size() > kMaxJsonBytes) {
     findings.add_error({document.file(), 0, 0, "",
                         "larger than " + std::to_string(kMaxJsonBytes >> 20) + " MiB of JSON",
@@ -141,9 +140,10 @@ std::optional<Value> read_json(const Document& document, std::string_view text, 
     return std::nullopt;
   }
   SaxToValues handler(document, text, findings, std::move(sink));
-  nlohmann::json::sax_parse(TrackingIterator(text.data(), handler.position()),
-                            TrackingIterator(text.data() + text.size(), handler.position()), &handler);
-  if (findings.error_count() > errors_before) return std::nullopt;
+  if (!nlohmann::json::sax_parse(TrackingIterator(text.data(), handler.position()),
+                                 TrackingIterator(text.data() + text.size(), handler.position()), &handler)) {
+    return std::nullopt;
+  }
   return std::move(handler.builder().root());
 }
 

@@ -117,7 +117,7 @@ base::Result<Access> read_kubeconfig(std::string_view text, const std::string& p
   Findings findings;
   const Document document(path, text);
   const auto root = read_yaml(document, text, findings);
-  if (!root) return std::unexpected(findings.to_error());
+  if (findings.error_count() > 0) return std::unexpected(findings.to_error());
   const Kubeconfig file(*root, path);
   const std::string wanted = context.empty() ? text_at(&*root, "current-context") : std::string(context);
   if (wanted.empty()) {

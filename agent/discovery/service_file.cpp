@@ -94,7 +94,7 @@ void check_against_each_other(const std::vector<PlacedService>& services, Findin
   for (const PlacedService& placed : services) {
     for (const model::Endpoint& endpoint : placed.service->endpoints) {
       const auto found = first.find(model::Frontend{endpoint.address, placed.service->frontend.protocol});
-      if (found == first.end()) continue;
+      if (found == first.end() || found->second == &placed) continue;  // its own was found where it was read
       const model::Service& other = *found->second->service;
       report(placed, "endpoints",
              endpoint.address.to_string() + " is the address of service " + other.name + " (" + other.origin + ")",
@@ -180,7 +180,6 @@ ParsedFile parse_services(const std::string& path, std::string_view text, const 
           {std::make_shared<const model::Service>(std::move(service)), &document, decoded->address_place, index});
     }
   });
-  if (!parsed.good()) return parsed;
   check_against_each_other(placed, parsed.findings);
   if (!parsed.good()) return parsed;
   if (const auto slices = is_yaml_path(path) ? std::nullopt : slice_elements(text, "services")) {

@@ -331,7 +331,6 @@ bool ServiceDecoder::endpoint(const Value& value, model::Endpoint& out) {
 std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& value) {
   ServiceSpec spec;
   spec.policy = defaults_;
-  const std::size_t errors_before = decoder_.error_count();
   void* const outer_context = std::exchange(decoder_.context, this);
   decoder_.table(kServiceTable, value, &spec);
   decoder_.context = outer_context;
@@ -361,36 +360,30 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
                      "write feedback: true, or balance: least_connections");
     });
   }
-  if (decoder_.error_count() > errors_before) return std::nullopt;
+
+  if (spec.address.ip.is_unspecified()) return std::nullopt;
 
   if (spec.endpoints) {
+    const auto report = [&](std::size_t i, const std::string& message, const std::string& suggestion) {
+      decoder_.under("endpoints", [&] {
+        decoder_.element(endpoints->items[i], i, [&](const Value& item) {
+          const Value* const written = item.find("address");
+          decoder_.error(written != nullptr ? *written : item, message, suggestion);
+        });
+      });
+    };
     for (std::size_t i = 0; i < spec.endpoints->size(); ++i) {
       const base::SocketAddress& address = (*spec.endpoints)[i].address;
-      const auto report = [&](std::string message, std::string suggestion) {
-        decoder_.under("endpoints", [&] {
-          decoder_.element(endpoints->items[i], i, [&](const Value& item) {
-            const Value* const written = item.find("address");
-            decoder_.error(written != nullptr ? *written : item, std::move(message), std::move(suggestion));
-          });
-        });
-      };
-      if (auto problem = endpoint_problem(address, spec.address)) {
-        report(std::move(problem->first), std::move(problem->second));
-      }
+      if (address.ip.is_unspecified()) continue;  // it was not understood, and that was said
+      if (const auto problem = endpoint_problem(address, spec.address)) report(i, problem->first, problem->second);
     }
     std::vector<model::Endpoint> sorted = *spec.endpoints;
+    std::erase_if(sorted, [](const model::Endpoint& endpoint) { return endpoint.address.ip.is_unspecified(); });
     if (const auto twice = sort_endpoints(sorted)) {
-      for (std::size_t i = spec.endpoints->size(); i-- > 0;) {
-        if ((*spec.endpoints)[i].address != *twice) continue;
-        decoder_.under("endpoints", [&] {
-          decoder_.element(endpoints->items[i], i, [&](const Value& item) {
-            decoder_.error(item, "endpoint " + twice->to_string() + " stands twice", "remove one of them");
-          });
-        });
-        break;
-      }
+      std::size_t last = spec.endpoints->size() - 1;
+      while ((*spec.endpoints)[last].address != *twice) --last;
+      report(last, "endpoint " + twice->to_string() + " stands twice", "remove one of them");
     }
-    if (decoder_.error_count() > errors_before) return std::nullopt;
     spec.endpoints = std::move(sorted);
   }
 

@@ -59,12 +59,13 @@ class ServiceDecoder {
   ServiceDecoder(Decoder& decoder, const ServicePolicy& defaults, FileKey file_key, std::string origin_name)
       : decoder_(decoder), defaults_(defaults), file_key_(file_key), origin_name_(std::move(origin_name)) {}
 
-  /// Nothing after an error; the services share name, address and endpoints, one per protocol, origin "NAME:LINE".
+  /// The services share name, address and endpoints, one per protocol, origin "NAME:LINE".
   struct Decoded {
     std::vector<model::Service> services;
     std::string file;  ///< Of `file:`; then the services have no endpoints yet.
     Place address_place;
   };
+  /// Nothing if it has no address to compare with those of others. Whether it is right, the decoder's findings say.
   std::optional<Decoded> service(const Value& value);
 
   /// One element of `endpoints`: a map, or only its address.

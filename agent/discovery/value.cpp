@@ -165,7 +165,7 @@ bool ValueBuilder::begin(Value::Kind kind, Place place) {
   slot->kind = kind;
   slot->place = place;
   open_.push_back(slot);
-  if (open_.size() <= 2) streamed_ = 0;
+  if (kind == Value::Kind::kList && open_.size() <= 2) streamed_ = 0;
   return true;
 }
 

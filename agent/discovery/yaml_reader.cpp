@@ -121,7 +121,6 @@ class EventsToValues final : public YAML::EventHandler {
 }  // namespace
 
 std::optional<Value> read_yaml(const Document& document, std::string_view text, Findings& findings) {
-  const std::size_t errors_before = findings.error_count();
   if (text.size() > kMaxYamlBytes) {
     findings.add_error({document.file(), 0, 0, "",
                         "larger than " + std::to_string(kMaxYamlBytes >> 20) + " MiB of YAML",
@@ -143,7 +142,7 @@ std::optional<Value> read_yaml(const Document& document, std::string_view text, 
   } catch (const YAML::Exception& exception) {
     events.refuse(exception.mark, "not YAML: " + exception.msg, "");
   }
-  if (findings.error_count() > errors_before) return std::nullopt;
+  if (!events.good()) return std::nullopt;
   return std::move(events.root());
 }
 

@@ -49,7 +49,7 @@ TEST_F(InsightTest, history_tells_endpoints_and_refusals_also_after_a_crash) {
   agent_->reconfigure(web("[]"));
   EXPECT_TRUE(eventually(5s, [&] { return happened("endpoint_removed", hosts_[0]->v4(7000), ""); }));
   EXPECT_EQ(call(app(), Via::kTcp, kVip, 1)[0].errnum, ECONNREFUSED);
-  EXPECT_TRUE(eventually(5s, [&] { return happened("refused", "", "1 connects: no usable backend"); }));
+  EXPECT_TRUE(eventually(5s, [&] { return happened("refused", "", "1 connect: no usable backend"); }));
   agent_->kill();
   agent_->start_healthy();
   EXPECT_TRUE(happened("refused", "", "no usable backend"));

@@ -162,6 +162,24 @@ TEST_F(Meshctl, exit_codes_are_as_documented) {
   EXPECT_NE(unreachable.errors.find("systemctl start meshd"), std::string::npos);
 }
 
+TEST_F(Meshctl, a_wrong_word_is_answered_with_the_right_ones) {
+  const auto first_line = [&](const Arguments& arguments) {
+    const std::string errors = meshctl(arguments).errors;
+    return errors.substr(0, errors.find('\n'));
+  };
+  EXPECT_EQ(first_line({"statsu"}), "meshctl: unknown command 'statsu'; did you mean 'status'?");
+  EXPECT_EQ(first_line({"--timeout", "3", "bpf", "dmp"}), "meshctl: unknown command 'dmp'; did you mean 'dump'?");
+  EXPECT_EQ(first_line({"nosuch"}).find("meshctl: unknown command 'nosuch'; use one of: status, check, "), 0U);
+  EXPECT_EQ(first_line({"status", "-o", "xml"}),
+            "meshctl: --output: unknown form 'xml'; use one of: table, wide, json, yaml");
+  EXPECT_EQ(meshctl({"status", "-o", "JSON"}).text.find("{"), 0U);
+  for (const char* parent : {"bpf", "config"}) {
+    const std::string help = meshctl({parent, "--help"}).text;
+    EXPECT_NE(help.find(std::string("  meshctl ") + parent), std::string::npos) << help;
+    EXPECT_EQ(help.find("meshctl pause"), std::string::npos) << help;
+  }
+}
+
 TEST_F(Meshctl, a_stranger_is_turned_away) {
   std::filesystem::permissions(folder_, std::filesystem::perms::all);
   const Output output = run({binary_, "--socket", socket(), "status"}, {.uid = 65534, .gid = 65534});

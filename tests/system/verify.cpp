@@ -53,8 +53,10 @@ int books(BooksOptions options) {
   };
   const BooksReport report = run_books_trial(options);
   for (const std::string& fault : report.faults) fmt::print("FAULT {}\n", fault);
-  fmt::print("{} connections, {} in the books of the last backends, {} records left, {} faults (goal: 0 and 0)\n",
-             report.connections, report.opened, report.records, report.faults.size());
+  fmt::print(
+      "{} connections begun by the clients; {} in the books of the last backends, the canary's and those of\n"
+      "clients that retried included; {} records left, {} faults (goal: 0 and 0)\n",
+      report.connections, report.opened, report.records, report.faults.size());
   return report.faults.empty() ? 0 : 1;
 }
 
@@ -66,7 +68,7 @@ int truth() {
     std::fflush(stdout);
     if (!finding.shown) ++hidden;
   });
-  fmt::print("{} of the witnesses hid a lie for more than {} s (goal: 0)\n", hidden, kTruthSeconds);
+  fmt::print("{} of the witnesses still hid a lie at the first look after {} s (goal: 0)\n", hidden, kTruthSeconds);
   return hidden == 0 ? 0 : 1;
 }
 

@@ -38,7 +38,7 @@ TEST(Codec, every_document_survives_a_round_trip) {
   expect_round_trip(ReloadView{false, {{"f", 1, 2, "k", "m", "s"}}, {"agent.cgroups"}, 1, 2});
   expect_round_trip(DetachView{{"link/connect4"}, {"x: busy"}});
   expect_round_trip(ConfigView{"/etc/meshd/meshd.yaml", {"a"}, Json{{"agent", {{"cgroups", {"/"}}}}}});
-  expect_round_trip(ValidateView{true, "p", {}, 1, 2});
+  expect_round_trip(ValidateView{true, "p", {}, {}, 1, 2, 3, 0});
   expect_round_trip(CheckReport{{{"kernel", "btf", "ok", "present", ""}}});
   expect_round_trip(EstimateView{10, 10, "maglev", {{"slots", "agent.limits.slots", 5, 6, 7}}, "a note", 8, 9});
   expect_round_trip(ErrorView{"not_found", "m", "r"});

@@ -92,13 +92,13 @@ class RefusalNotesTest : public testing::Test {
 
 TEST_F(RefusalNotesTest, are_said_at_once_and_then_once_a_minute_with_their_number) {
   EXPECT_TRUE(look(1s, 100, 100).empty()) << "from before the start";
-  EXPECT_EQ(look(2s, 101, 101), Lines{"service 7: 1 connects: no usable backend x1"});
+  EXPECT_EQ(look(2s, 101, 101), Lines{"service 7: 1 connect: no usable backend x1"});
   EXPECT_TRUE(look(3s, 150, 150).empty());
   EXPECT_EQ(look(62s, 160, 155),
             (Lines{"service 7: 54 connects: no usable backend, 5 connects: `meshctl bpf stats` has the "
                    "reasons x59"}));
   EXPECT_TRUE(look(200s, 160, 155).empty());
-  EXPECT_EQ(look(300s, 161, 155), Lines{"service 7: 1 connects: `meshctl bpf stats` has the reasons x1"});
+  EXPECT_EQ(look(300s, 161, 155), Lines{"service 7: 1 connect: `meshctl bpf stats` has the reasons x1"});
 }
 
 TEST_F(RefusalNotesTest, a_service_that_is_new_starts_from_nothing) {

@@ -132,7 +132,7 @@ const Case kCases[] = {
     {"an_endpoint_twice",
      HEAD
      "services:\n- {name: a, address: 240.64.0.1:80, endpoints: [10.0.0.1:80, 10.0.0.2:80, {address: 10.0.0.1:80}]}\n",
-     "m.yaml:4:75: services[0].endpoints[2]: endpoint 10.0.0.1:80 stands twice; remove one of them\n"},
+     "m.yaml:4:85: services[0].endpoints[2]: endpoint 10.0.0.1:80 stands twice; remove one of them\n"},
     {"an_endpoint_that_is_the_service",
      HEAD "services:\n- {name: a, address: 240.64.0.1:80, endpoints: [240.64.0.1:80]}\n",
      "m.yaml:4:49: services[0].endpoints[0]: 240.64.0.1:80 is the service's own address; name the servers' "
@@ -194,6 +194,17 @@ const Case kCases[] = {
     {"a_list_as_a_key", HEAD "? [a]\n: b\n", "m.yaml:3:3: a key can't be a list or a map\n"},
     {"nested_too_deep", HEAD "services: [[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]\n",
      "m.yaml:3:26: nested deeper than 16 levels\n"},
+    {"mistakes_of_every_kind_at_once",
+     HEAD "services:\n- {name: a, name: b, address: 240.64.0.1:80, protocoll: tcp, endpoints: [\"[fd00::1]:80\"]}\n"
+          "- {name: c, address: 240.64.0.1:80, balance: fair, endpoints: []}\n",
+     "m.yaml:4:13: duplicate key 'name'; it stands already in line 4; keep one of them\n"
+     "m.yaml:4:46: services[0].protocoll: unknown key in a service; did you mean 'protocol'?\n"
+     "m.yaml:4:74: services[0].endpoints[0]: [fd00::1]:80 is IPv6, the service's address 240.64.0.1:80 is IPv4; a "
+     "service and its endpoints are of one family\n"
+     "m.yaml:5:46: services[1].balance: unknown value 'fair'; use one of: weighted_random, round_robin, maglev, "
+     "source_hash, least_connections, latency\n"
+     "m.yaml:5:22: services[1].address: 240.64.0.1:80/tcp is the address of service b (m.yaml:4) already; one address, "
+     "port and protocol is one service\n"},
     {"two_errors_and_more", "apiVersion: 1\nagent: {cgroup: [/], log: {levl: info, format: xml}}\ndefault: {}\n",
      "m.yaml:3:1: default: unknown key; did you mean 'defaults'?\n"
      "m.yaml:1:13: apiVersion: unknown version '1'; write meshd/v1\n"

@@ -22,7 +22,7 @@ std::uint64_t real_slots(model::Algorithm algorithm, std::uint64_t services, std
 
 std::uint64_t slots_of(const api::EstimateView& view) {
   for (const auto& table : view.tables) {
-    if (table.table == "slots") return table.needed;
+    if (table.table == "slots") return table.needed.value_or(0);
   }
   return 0;
 }
@@ -45,6 +45,18 @@ TEST(Estimate, says_what_unequal_weights_may_need_where_they_matter) {
   const std::uint64_t most = real_slots(model::Algorithm::kRoundRobin, 7, 10, 65535);
   EXPECT_NE(view->note.find("up to " + std::to_string(most) + " "), std::string::npos) << view->note;
   EXPECT_EQ(estimate_tables(7, 10, "maglev", {})->note, "");
+}
+
+TEST(Estimate, what_services_and_endpoints_decide_is_a_number_and_the_rest_is_none) {
+  const auto view = estimate_tables(7, 10, "round_robin", {});
+  ASSERT_TRUE(view);
+  for (const auto& table : view->tables) {
+    const bool decided = table.setting == "agent.limits.services" || table.setting == "agent.limits.backends" ||
+                         table.table == "ranges" || table.table == "slots";
+    EXPECT_EQ(table.needed.has_value(), decided) << table.table;
+    EXPECT_NE(table.needed, 0) << table.table;
+    EXPECT_LE(table.needed.value_or(0), table.size) << table.table;
+  }
 }
 
 TEST(Estimate, an_unknown_algorithm_is_an_error_that_names_the_known) {

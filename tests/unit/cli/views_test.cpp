@@ -121,7 +121,7 @@ TEST_F(Views, check_shows_each_line_with_its_remedy) {
                                  {"cgroup", "cgroup2", "fail", "not mounted", "mount -t cgroup2 none /sys/fs/cgroup"}}};
   EXPECT_EQ(check_text(report, options_),
             "kernel\n  ok    version  6.18\n  ok    btf      present\ncgroup\n  fail  cgroup2  not mounted\n"
-            "        -> mount -t cgroup2 none /sys/fs/cgroup\n2 ok, 0 warnings, 1 failures\n");
+            "        -> mount -t cgroup2 none /sys/fs/cgroup\n2 ok, 0 warnings, 1 failure\n");
 }
 
 TEST_F(Views, diff_names_what_differs) {
