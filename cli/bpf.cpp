@@ -4,6 +4,7 @@
 
 #include <ostream>
 
+#include "base/plural.hpp"
 #include "cli/context.hpp"
 #include "cli/meshd.hpp"
 #include "cli/views.hpp"
@@ -105,9 +106,9 @@ std::string diff_text(const api::BpfDiff& diff, const ViewOptions& options) {
   for (const auto& row : diff.differences) {
     table.add({row.table, row.key, row.want.empty() ? "-" : row.want, row.have.empty() ? "-" : row.have});
   }
-  std::string text =
-      paint(options.style, Colour::kRed, "DRIFT") +
-      fmt::format("  {} differences in {} entries, generation {}\n", diff.total, diff.compared, diff.generation);
+  std::string text = paint(options.style, Colour::kRed, "DRIFT") + fmt::format("  {} in {} entries, generation {}\n",
+                                                                               base::counted(diff.total, "difference"),
+                                                                               diff.compared, diff.generation);
   text += table.render(options.style);
   if (diff.total > diff.differences.size())
     text += fmt::format("... and {} more\n", diff.total - diff.differences.size());
@@ -129,15 +130,9 @@ std::string stats_text(const api::BpfStats& stats, const ViewOptions& options) {
   for (const auto& row : stats.reasons) {
     if (row.count > 0 || options.wide) reasons.add({row.name, std::to_string(row.count), row.text});
   }
-  Table maps({"MAP", "USED", "SIZE", "FILL", "MEMORY"});
-  for (const auto& map : stats.maps) {
-    const double fill = map.size == 0 ? 0 : static_cast<double>(map.used) / static_cast<double>(map.size);
-    maps.add(
-        {map.name, std::to_string(map.used), std::to_string(map.size), format_percent(fill), format_bytes(map.bytes)});
-  }
   append_section(text, "programs", programs, options.style);
   append_section(text, "reasons", reasons, options.style);
-  append_section(text, "maps", maps, options.style);
+  append_section(text, "maps", maps_table(stats.maps), options.style);
   if (!stats.stats_enabled)
     text += "\nruns are counted with 'sysctl kernel.bpf_stats_enabled=1' (costs some 20 ns a run)\n";
   return text;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <ostream>
 
+#include "base/plural.hpp"
 #include "cli/context.hpp"
 #include "cli/meshd.hpp"
 #include "cli/views.hpp"
@@ -45,34 +46,39 @@ std::string hooks_part(const Status& status, const Style& style) {
                           fmt::format("{}/{} effective", effective, total));
 }
 
-std::string plural(std::uint64_t count, std::string_view noun) {
-  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
-}
-
 std::string apply_part(const Status& status, const Style& style) {
   const api::ApplyView& apply = status.apply;
   const std::string counts =
-      fmt::format("({}, {})", plural(status.services, "service"), plural(status.endpoints, "endpoint"));
+      fmt::format("({}, {})", base::counted(status.services, "service"), base::counted(status.endpoints, "endpoint"));
   if (!apply.error.empty()) return paint(style, Colour::kRed, "apply failed") + ' ' + counts;
-  if (apply.generation_desired == apply.generation_kernel) return "desired = kernel " + counts;
+  if (apply.generation_desired == apply.generation_kernel) {
+    return (apply.audited_ago_s ? "desired = kernel, compared " + format_ago(apply.audited_ago_s) + ' '
+                                : "desired = kernel as written, not compared yet ") +
+           counts;
+  }
   return paint(style, Colour::kYellow,
                fmt::format("desired {} != kernel {}", apply.generation_desired, apply.generation_kernel)) +
          ' ' + counts;
 }
 
-double fill_of(const MapFill& map) {
-  return map.size == 0 ? 0 : static_cast<double>(map.used) / static_cast<double>(map.size);
-}
-
 /// The fullest table; its name where that matters.
 std::string maps_part(const Status& status) {
-  constexpr std::uint64_t kFixedSizeMax = 64;  // control and reasons are always full, by design
-  const auto rank = [](const MapFill& map) { return map.size <= kFixedSizeMax ? 0 : fill_of(map); };
-  const auto fullest = std::max_element(status.maps.begin(), status.maps.end(),
-                                        [&](const MapFill& a, const MapFill& b) { return rank(a) < rank(b); });
+  const auto fill = [](const MapFill& map) { return fill_of(map).value_or(0); };
+  const auto fullest = std::ranges::max_element(status.maps, {}, fill);
   if (fullest == status.maps.end()) return "maps unknown";
-  const double fill = rank(*fullest);
-  return "maps " + format_percent(fill) + (fill >= 0.5 ? " (" + fullest->name + ")" : "");
+  return "maps " + format_percent(fill(*fullest)) + (fill(*fullest) >= 0.5 ? " (" + fullest->name + ")" : "");
+}
+
+/// What is wrong with services and endpoints, also where that is theirs and no fault of the mesh.
+std::string trouble_part(const Status& status, const Style& style) {
+  std::vector<std::string> parts;
+  if (status.services_refusing > 0)
+    parts.push_back(base::counted(status.services_refusing, "service") +
+                    (status.services_refusing == 1 ? " refuses" : " refuse"));
+  if (status.endpoints_down > 0) parts.push_back(base::counted(status.endpoints_down, "endpoint") + " down");
+  if (status.endpoints_ejected > 0) parts.push_back(base::counted(status.endpoints_ejected, "endpoint") + " ejected");
+  if (parts.empty()) return "";
+  return paint(style, Colour::kYellow, fmt::format("{}", fmt::join(parts, ", "))) + "  ";
 }
 
 std::string source_part(const api::SourceView& source, const Style& style) {
@@ -125,12 +131,8 @@ std::string wide_text(const Status& status, const ViewOptions& options) {
     canary.add({check.cgroup, check.path, Cell(check.result, colour_of_state(check.result)),
                 format_ago(check.checked_ago_s), check.detail});
   }
-  Table maps({"MAP", "USED", "SIZE", "FILL", "MEMORY"});
-  for (const MapFill& map : status.maps) {
-    maps.add({map.name, std::to_string(map.used), std::to_string(map.size), format_percent(fill_of(map)),
-              format_bytes(map.bytes)});
-  }
-  for (const Table* table : {&hooks, &canary, &maps}) {
+  const Table maps = maps_table(status.maps);
+  for (const Table* table : std::initializer_list<const Table*>{&hooks, &canary, &maps}) {
     if (!table->empty()) text += '\n' + table->render(style);
   }
   return text;
@@ -165,6 +167,21 @@ base::Result<ExitCode> run_status(Context& context) {
 
 }  // namespace
 
+std::optional<double> fill_of(const MapFill& map) {
+  if (!map.used || map.size == 0) return std::nullopt;
+  return static_cast<double>(*map.used) / static_cast<double>(map.size);
+}
+
+Table maps_table(const std::vector<MapFill>& maps) {
+  Table table({"MAP", "USED", "SIZE", "FILL", "MEMORY"});
+  for (const MapFill& map : maps) {
+    const auto fill = fill_of(map);
+    table.add({map.name, map.used ? std::to_string(*map.used) : "-", std::to_string(map.size),
+               fill ? format_percent(*fill) : "-", format_bytes(map.bytes)});
+  }
+  return table;
+}
+
 std::string status_text(const Status& status, const ViewOptions& options) {
   const Style& style = options.style;
   std::string text;
@@ -172,8 +189,8 @@ std::string status_text(const Status& status, const ViewOptions& options) {
     text = agent_down_text(status, options);
   } else {
     text = paint(style, colour_of_state(status.state), status.state) + "  " + mode_part(status, options) +
-           canary_part(status, style) + "  " + hooks_part(status, style) + "  " + apply_part(status, style) + "  " +
-           maps_part(status);
+           trouble_part(status, style) + canary_part(status, style) + "  " + hooks_part(status, style) + "  " +
+           apply_part(status, style) + "  " + maps_part(status);
     for (const api::SourceView& source : status.sources) text += "  " + source_part(source, style);
     text += '\n';
   }

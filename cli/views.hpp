@@ -38,6 +38,10 @@ std::string stats_text(const api::BpfStats& stats, const ViewOptions& options);
 /// "FILE:LINE:COLUMN: KEY: message; suggestion", one line each.
 std::string diagnostics_text(const std::vector<api::DiagnosticView>& diagnostics);
 
+/// Used part of a map, 0 to 1; nothing where it has none.
+std::optional<double> fill_of(const api::MapFill& map);
+Table maps_table(const std::vector<api::MapFill>& maps);
+
 /// "http 200 1.2s ago", "down: refused x3 since 12:04:31", "draining"
 std::string health_text(const api::EndpointView& endpoint, base::WallTime now);
 

@@ -24,7 +24,8 @@ inline constexpr std::string_view kEjection = "ejection";  ///< Ejected, on prob
 inline constexpr std::string_view kDrain = "drain";        ///< Began, sockets reset, over.
 inline constexpr std::string_view kPlan = "plan";          ///< The kernel tables were written.
 inline constexpr std::string_view kPlanFailed = "plan_failed";
-inline constexpr std::string_view kRefused = "refused";  ///< Connects of applications were refused.
+inline constexpr std::string_view kRepaired = "repaired";  ///< What others changed in the kernel was put right.
+inline constexpr std::string_view kRefused = "refused";    ///< Connects of applications were refused.
 }  // namespace history
 
 struct HistoryEvent {

@@ -28,8 +28,8 @@ struct Condition {
 
 /// One program on one hook of one attached cgroup.
 struct HookView {
-  std::string cgroup;            ///< path below the cgroup2 mount: "/system.slice/shop.service"
-  std::string hook;              ///< "connect4"
+  std::string cgroup;  ///< path below the cgroup2 mount: "/system.slice/shop.service"; "tracepoint": of the whole host
+  std::string hook;    ///< "connect4"; the tracepoint's name
   std::uint32_t program_id = 0;  ///< 0: not attached
   std::optional<double> age_s;   ///< since the program was loaded
   bool attached = false;
@@ -75,10 +75,12 @@ struct CgroupView {
   }
 };
 
-/// One kernel table; `used` is counted, not estimated.
+/// One pinned map.
 struct MapFill {
   std::string name;
-  std::uint64_t used = 0;
+  /// Counted, not estimated. Null where fullness means nothing: fixed numbers, maps that others' ids lead into, what
+  /// lives in sockets, the ring.
+  std::optional<std::uint64_t> used;
   std::uint64_t size = 0;
   std::uint64_t bytes = 0;  ///< kernel memory
   static void fields(auto& self, auto& visit) {
@@ -97,8 +99,9 @@ struct ApplyView {
   double last_apply_duration_s = 0;
   std::uint64_t applies = 0;
   std::uint64_t failures = 0;
-  std::string error;    ///< of the last failed apply, while it stands
-  double behind_s = 0;  ///< how long the oldest change that is not in the kernel has been waiting
+  std::string error;                    ///< of the last failed apply, while it stands
+  double behind_s = 0;                  ///< how long the oldest change that is not in the kernel has been waiting
+  std::optional<double> audited_ago_s;  ///< since the kernel's tables were read back and compared; null: not yet
   static void fields(auto& self, auto& visit) {
     visit("generation_desired", self.generation_desired);
     visit("generation_kernel", self.generation_kernel);
@@ -109,6 +112,7 @@ struct ApplyView {
     visit("failures", self.failures);
     visit("error", self.error);
     visit("behind_s", self.behind_s);
+    visit("audited_ago_s", self.audited_ago_s);
   }
 };
 
@@ -301,6 +305,9 @@ struct Status {
   std::string bpffs;
   std::uint64_t services = 0;
   std::uint64_t endpoints = 0;
+  std::uint64_t services_refusing = 0;  ///< without a usable endpoint: connects to them are refused
+  std::uint64_t endpoints_down = 0;     ///< that get nothing because of their probe
+  std::uint64_t endpoints_ejected = 0;  ///< that get nothing because of what connections to them experienced
   std::vector<HookView> hooks;
   std::vector<CanaryView> canary;
   std::vector<CgroupView> cgroups;
@@ -329,6 +336,9 @@ struct Status {
     visit("bpffs", self.bpffs);
     visit("services", self.services);
     visit("endpoints", self.endpoints);
+    visit("services_refusing", self.services_refusing);
+    visit("endpoints_down", self.endpoints_down);
+    visit("endpoints_ejected", self.endpoints_ejected);
     visit("hooks", self.hooks);
     visit("canary", self.canary);
     visit("cgroups", self.cgroups);

@@ -228,7 +228,7 @@ base::Result<void> Agent::make_workers() {
   drainer_ =
       std::make_unique<Drainer>(Drainer::Options{.state_dir = settings.state_dir}, *datapath_, *reconciler_, *journal_);
   watcher_ = std::make_unique<Watcher>(Watcher::Options{}, *reconciler_, make_watcher_parts());
-  books_ = std::make_unique<BookKeeper>(datapath_->maps(), settings.audit_interval);
+  books_ = std::make_unique<BookKeeper>(datapath_->maps(), *journal_, settings.audit_interval);
   records_ = std::make_unique<RecordKeeper>(
       RecordKeeper::Options{.interval = kAuditsPerCensus * settings.audit_interval}, *datapath_);
   housekeeper_ = std::make_unique<Housekeeper>(

@@ -35,6 +35,10 @@ std::string when(base::WallTime time) { return time == base::WallTime{} ? std::s
 
 bool is_canary(const model::Service& service) { return service.source == kInternalSource; }
 
+std::uint64_t count_of(const model::ServiceRoute& route, model::Eligibility which) {
+  return static_cast<std::uint64_t>(std::ranges::count(route.eligibility, which));
+}
+
 /// A readiness check that fails for each condition of these names.
 void add_unless(const api::Status& status, api::ReadyView& view, const std::string& name,
                 std::initializer_list<std::string_view> conditions, const std::string& otherwise) {
@@ -86,6 +90,14 @@ api::Status AgentAdmin::status() {
       status.endpoints += service->endpoints.size();
     }
   }
+  if (reconciled->routing) {
+    for (const auto& route : reconciled->routing->services) {
+      if (is_canary(*route->service)) continue;
+      status.services_refusing += route->routes.empty() ? 1 : 0;
+      status.endpoints_down += count_of(*route, model::Eligibility::kProbeDown);
+      status.endpoints_ejected += count_of(*route, model::Eligibility::kEjected);
+    }
+  }
   add_hooks(status);
   add_canary(status);
   for (const auto& refusal : agent_.datapath_->features().refused) {
@@ -121,16 +133,7 @@ api::Status AgentAdmin::status() {
 
 void AgentAdmin::add_hooks(api::Status& status) {
   if (!agent_.housekept_) return;
-  for (const auto& hook : agent_.housekept_->hooks) {
-    api::HookView& view = status.hooks.emplace_back();
-    view.cgroup = hook.cgroup;
-    view.hook = hook.hook;
-    view.program_id = hook.program_id;
-    if (hook.attached) view.age_s = seconds(hook.program_age);
-    view.attached = hook.attached;
-    view.effective = hook.effective;
-    view.detail = hook.error;
-  }
+  for (const auto& hook : agent_.housekept_->hooks) status.hooks.push_back(hook_view(hook));
   for (const auto& use : agent_.housekept_->cgroups) {
     status.cgroups.push_back({use.cgroup, use.populated, when(use.since)});
   }
@@ -176,6 +179,7 @@ void AgentAdmin::add_apply(api::Status& status, const Reconciled& reconciled) {
   view.applies = reconciled.applies;
   view.failures = reconciled.failures;
   if (reconciled.error) view.error = reconciled.error->to_string();
+  view.audited_ago_s = ago(reconciled.audited_at, now);
   view.behind_s = seconds(agent_.reconciler_->behind(base::steady_now()));
 }
 
@@ -197,19 +201,24 @@ void AgentAdmin::add_drift(api::Status& status, const Reconciled& reconciled) {
 std::vector<api::MapFill> AgentAdmin::map_fill(const Reconciled& reconciled) {
   const auto& maps = agent_.datapath_->maps();
   std::vector<api::MapFill> fill;
-  const auto add = [&](Table table, std::uint64_t used, std::uint64_t size) {
-    fill.push_back({std::string(datapath::to_string(table)), used, size,
+  for (std::size_t index = 0; index < datapath::kTableCount; ++index) {
+    const Table table = datapath::table_at(index);
+    fill.push_back({std::string(datapath::to_string(table)), std::nullopt, maps.shape(table).max_entries,
                     datapath::map_memory_bytes(maps.fd(table), maps.shape(table))});
+  }
+  const auto view = [&](Table table) -> api::MapFill& { return fill[static_cast<std::size_t>(table)]; };
+  const auto take = [&](Table table, const auto& use) {  // the first ids mean something else: not all can be had
+    view(table).used = use.used + use.quarantined;
+    view(table).size = use.size;
   };
-  const datapath::Usage& usage = reconciled.usage;
-  add(Table::kServices, usage.services.used + usage.services.quarantined, usage.services.size);
-  add(Table::kRanges, usage.ranges.used + usage.ranges.quarantined, usage.ranges.size);
-  add(Table::kSlots, usage.slots.used + usage.slots.quarantined, usage.slots.size);
-  add(Table::kBackends, usage.backends.used + usage.backends.quarantined, usage.backends.size);
+  take(Table::kServices, reconciled.usage.services);
+  take(Table::kRanges, reconciled.usage.ranges);
+  take(Table::kSlots, reconciled.usage.slots);
+  take(Table::kBackends, reconciled.usage.backends);
   if (agent_.housekept_) {
-    add(Table::kFrontends, agent_.housekept_->frontends, maps.shape(Table::kFrontends).max_entries);
-    add(Table::kOwner, agent_.housekept_->owners, maps.shape(Table::kOwner).max_entries);
-    add(Table::kAffinity, agent_.housekept_->affinities, maps.shape(Table::kAffinity).max_entries);
+    view(Table::kFrontends).used = agent_.housekept_->frontends;
+    view(Table::kOwner).used = agent_.housekept_->owners;
+    view(Table::kAffinity).used = agent_.housekept_->affinities;
   }
   return fill;
 }

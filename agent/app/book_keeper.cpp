@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/book_keeper.hpp"
 
+#include <fmt/format.h>
+
 #include "base/log.hpp"
+#include "base/plural.hpp"
 
 namespace mesh::app {
 namespace {
@@ -34,6 +37,10 @@ base::Result<void> BookKeeper::audit(State& state) {
   state.repaired += stood.size();
   state.repaired_at = base::wall_now();
   state.last = to_string(stood.front());
+  journal_.note({"", std::string(api::history::kRepaired), "", "",
+                 fmt::format("books differed from the records of connections: {}, the first: {}",
+                             base::counted(stood.size(), "backend"), state.last),
+                 1});
   kLog.warn("books differed from the records and were corrected", {{"backends", stood.size()}, {"first", state.last}});
   return {};
 }

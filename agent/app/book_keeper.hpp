@@ -11,6 +11,7 @@
 #include "base/clock.hpp"
 #include "base/error.hpp"
 #include "datapath/book_audit.hpp"
+#include "observe/journal.hpp"
 
 namespace mesh::app {
 
@@ -25,7 +26,8 @@ class BookKeeper {
     std::optional<base::Error> error;  ///< Why not, or why nothing was compared.
   };
 
-  BookKeeper(const datapath::MapSet& maps, base::Duration interval) : maps_(maps), interval_(interval) {}
+  BookKeeper(const datapath::MapSet& maps, observe::Journal& journal, base::Duration interval)
+      : maps_(maps), journal_(journal), interval_(interval) {}
 
   /// For a slow thread; does nothing until the interval is over.
   void look(base::TimePoint now);
@@ -35,6 +37,7 @@ class BookKeeper {
   base::Result<void> audit(State& state);
 
   const datapath::MapSet& maps_;
+  observe::Journal& journal_;
   const base::Duration interval_;
   base::TimePoint audit_at_{};
   datapath::BookAudit audit_;

@@ -6,15 +6,19 @@
 #include <algorithm>
 #include <array>
 #include <set>
+#include <unordered_set>
 
+#include "app/connections.hpp"
 #include "app/views.hpp"
 #include "base/clock.hpp"
 #include "base/fd.hpp"
 #include "datapath/bpf_map_store.hpp"
 #include "datapath/counters.hpp"
+#include "datapath/inspect.hpp"
 #include "datapath/own_cgroup.hpp"
 #include "datapath/owners.hpp"
 #include "datapath/records.hpp"
+#include "datapath/tracers.hpp"
 
 namespace mesh::app {
 namespace {
@@ -172,7 +176,51 @@ class Dumper {
   api::BpfDump& dump_;
 };
 
+/// The configured cgroups and those that pinned links are attached to: the links know when the configuration is not
+/// at hand.
+std::vector<std::string> served_cgroups(const std::string& links_folder, const std::string& cgroup_root,
+                                        std::vector<std::string> cgroups) {
+  std::unordered_set<std::uint64_t> ids;
+  for (const auto& link : datapath::read_pinned_links(links_folder)) {
+    if (link.live) ids.insert(link.cgroup_id);
+  }
+  const CgroupPaths paths(cgroup_root, ids);
+  for (const std::uint64_t id : ids) {
+    if (std::string path = paths.path(id); !path.empty()) cgroups.push_back(std::move(path));
+  }
+  return datapath::collapse_cgroups(cgroups);
+}
+
+/// What a frontend leads to, without the services that the agent makes for itself. An endpoint that went in the last
+/// seconds of the agent may still be among them: the tables don't tell it from one that is down.
+void count_services(const datapath::MapSet& maps, const AgentSettings& settings, api::Status& status) {
+  const datapath::BpfMapStore store(maps);
+  const datapath::BackendIndex backends(store);
+  const auto counted = store.for_each_frontend([&](const mesh_frontend_key& key, std::uint32_t service_id) {
+    const std::string address = datapath::frontend_of(key).address.ip.to_string();
+    if (address == settings.canary.address4 || address == settings.canary.address6) return;
+    const auto& entries = backends.of(service_id);
+    const auto own = [](const auto& entry) { return (entry.backend.flags & MESH_BACKEND_LISTENER) != 0; };
+    if (std::ranges::any_of(entries, own)) return;
+    ++status.services;
+    status.endpoints += entries.size();
+  });
+  if (!counted) status.services = status.endpoints = 0;
+}
+
 }  // namespace
+
+api::HookView hook_view(const datapath::HookStatus& hook) {
+  api::HookView view;
+  view.cgroup = hook.cgroup;
+  view.hook = hook.hook;
+  view.program_id = hook.program_id;
+  if (hook.attached) view.age_s = std::chrono::duration<double>(hook.program_age).count();
+  view.attached = hook.attached;
+  view.effective = hook.effective;
+  view.detail = hook.error;
+  return view;
+}
 
 base::Result<api::BpfDump> dump_tables(const datapath::MapSet& maps, const std::string& directory,
                                        const api::DumpRequest& request) {
@@ -232,29 +280,26 @@ api::Status status_from_pins(const datapath::MapSet& maps, const AgentSettings& 
     const auto when = base::WallTime(base::Duration(static_cast<std::int64_t>(applied)));
     status.apply.last_apply_ago_s = std::chrono::duration<double>(now - when).count();
   }
-  status.conditions.push_back({"agent_down", "degraded",
-                               "no agent runs: the tables stay as they are, nothing is probed",
-                               "start it: systemctl start meshd"});
+  status.conditions.push_back(
+      {"agent_down", "degraded", "no agent runs: the tables stay as they are, nothing is probed",
+       "start it: systemctl start meshd; one of another configuration is named with --socket or --config"});
   if (const auto uses = datapath::read_map_use(maps)) {
     for (const auto& use : *uses) {
       status.maps.push_back({std::string(datapath::to_string(use.table)), use.used, use.capacity, use.memory_bytes});
-      if (use.table == Table::kServices) status.services = use.used;
-      if (use.table == Table::kBackends) status.endpoints = use.used;
     }
   }
+  count_services(maps, settings, status);
   const auto root =
       settings.cgroup_root.empty() ? datapath::find_cgroup2_mount() : base::Result<std::string>(settings.cgroup_root);
   if (!root) return status;
-  for (const auto& hook :
-       datapath::hook_status(settings.bpffs + "/links", *root, datapath::collapse_cgroups(settings.cgroups))) {
-    api::HookView& view = status.hooks.emplace_back();
-    view.cgroup = hook.cgroup;
-    view.hook = hook.hook;
-    view.program_id = hook.program_id;
-    if (hook.attached) view.age_s = std::chrono::duration<double>(hook.program_age).count();
-    view.attached = hook.attached;
-    view.effective = hook.effective;
-    view.detail = hook.error;
+  const std::string links = settings.bpffs + "/links";
+  for (const auto& hook : datapath::hook_status(links, *root, served_cgroups(links, *root, settings.cgroups))) {
+    status.hooks.push_back(hook_view(hook));
+  }
+  // A kernel without the tracepoints has neither, and nobody is here to say so.
+  const auto tracers = datapath::tracer_status(links);
+  if (std::ranges::any_of(tracers, &datapath::HookStatus::attached)) {
+    for (const auto& tracer : tracers) status.hooks.push_back(hook_view(tracer));
   }
   return status;
 }

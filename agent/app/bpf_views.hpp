@@ -22,6 +22,8 @@ base::Result<api::BpfDump> dump_tables(const datapath::MapSet& maps, const std::
 base::Result<api::BpfStats> read_bpf_stats(const datapath::MapSet& maps,
                                            const std::vector<datapath::HookStatus>& hooks);
 
+api::HookView hook_view(const datapath::HookStatus& hook);
+
 /// The status of a mesh whose agent is dead: what the pins alone say. `state` is "agent_down".
 api::Status status_from_pins(const datapath::MapSet& maps, const AgentSettings& settings);
 

@@ -4,9 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "app/canary_runner.hpp"
 #include "app/internal_source.hpp"
+#include "base/log.hpp"
+#include "base/plural.hpp"
 #include "datapath/counters.hpp"
 #include "datapath/records.hpp"
 
@@ -15,6 +18,14 @@ namespace {
 
 constexpr auto kPlanWindow = std::chrono::seconds(10);
 constexpr auto kRefusalInterval = std::chrono::seconds(1);
+
+constexpr base::log::Logger kLog{"watcher"};
+
+/// "40 us", "1.3 ms"
+std::string in_words(base::Duration duration) {
+  const auto us = std::chrono::duration<double, std::micro>(duration).count();
+  return us < 100 ? fmt::format("{:.0f} us", us) : fmt::format("{:.1f} ms", us / 1000);
+}
 
 /// The label of the service that has the frontend; the address alone where it is gone.
 std::string label_of(const model::RoutingTablePtr& table, const model::Frontend& frontend) {
@@ -33,20 +44,34 @@ Chronicle::Chronicle(const datapath::Datapath& datapath, observe::Journal& journ
     : datapath_(datapath), journal_(journal), routes_(kInternalSource) {}
 
 void Chronicle::look(const Watcher::Round& round) {
-  for (auto& event : routes_.look(round.reconciled->routing)) journal_.note(std::move(event));
+  for (auto& event : routes_.look(round.reconciled->routing)) {
+    if (event.kind == api::history::kProbe) {  // the logger's own limit holds a storm of them back
+      kLog.info("probe verdict changed",
+                {{"service", event.service}, {"endpoint", event.endpoint}, {"what", event.text}});
+    }
+    journal_.note(std::move(event));
+  }
+  look_at_repairs(*round.reconciled);
   look_at_plans(*round.reconciled);
   if (round.now < refusals_at_) return;
   refusals_at_ = round.now + kRefusalInterval;
   look_at_refusals(round);
 }
 
+void Chronicle::look_at_repairs(const Reconciled& reconciled) {
+  const std::uint64_t before = std::exchange(repaired_, reconciled.drift_repaired);
+  if (reconciled.drift_repaired == before) return;
+  journal_.note({"", std::string(api::history::kRepaired), "", "",
+                 fmt::format("kernel tables differed from what was applied: {}, the first: {}",
+                             base::counted(reconciled.drift_repaired - before, "difference"), reconciled.drift_last),
+                 1});
+}
+
 void Chronicle::look_at_plans(const Reconciled& reconciled) {
   if (reconciled.kernel_generation != generation_) {
     generation_ = reconciled.kernel_generation;
     journal_.note({"", std::string(api::history::kPlan), "", "",
-                   fmt::format("generation {} applied in {:.1f} ms", generation_,
-                               std::chrono::duration<double, std::milli>(reconciled.apply_duration).count()),
-                   1},
+                   fmt::format("generation {} applied in {}", generation_, in_words(reconciled.apply_duration)), 1},
                   kPlanWindow);
   }
   const std::string error = reconciled.error ? reconciled.error->to_string() : "";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes into the journal what the watcher sees change: routes, applied plans, refusals. Ejections and drains are noted
-// by whoever decides on them.
+// Writes into the journal what the watcher sees change: routes, applied plans, repaired tables, refusals. Ejections,
+// drains and repaired books are noted by whoever decides on them.
 #pragma once
 
 #include <optional>
@@ -20,6 +20,7 @@ class Chronicle {
   void look(const Watcher::Round& round);
 
  private:
+  void look_at_repairs(const Reconciled& reconciled);
   void look_at_plans(const Reconciled& reconciled);
   void look_at_refusals(const Watcher::Round& round);
 
@@ -29,6 +30,7 @@ class Chronicle {
   RefusalNotes refusals_;
   base::TimePoint refusals_at_{};
   std::uint64_t generation_ = 0;
+  std::uint64_t repaired_ = 0;
   std::string error_;
 };
 

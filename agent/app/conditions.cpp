@@ -5,6 +5,8 @@
 #include <map>
 
 #include "app/views.hpp"
+#include "base/plural.hpp"
+#include "datapath/tracers.hpp"
 
 namespace mesh::app {
 namespace {
@@ -47,6 +49,7 @@ void add_note(std::vector<std::string>& names, std::string& detail, const std::s
 std::map<std::string, CgroupFindings> findings_by_cgroup(const api::Status& status) {
   std::map<std::string, CgroupFindings> by_cgroup;
   for (const auto& hook : status.hooks) {
+    if (hook.cgroup == datapath::kTracerPlace) continue;
     CgroupFindings& cgroup = by_cgroup[hook.cgroup];
     ++cgroup.hooks;
     if (!hook.attached) {
@@ -101,6 +104,17 @@ void look_at_hooks(const api::Status& status, Conditions& found) {
   }
 }
 
+void look_at_tracers(const api::Status& status, Conditions& found) {
+  for (const auto& hook : status.hooks) {
+    if (hook.cgroup != datapath::kTracerPlace || hook.attached) continue;
+    found.degraded(
+        "tracepoint_not_attached",
+        fmt::format("tracepoint {}: {}; connections are balanced, and what becomes of them is seen less well",
+                    hook.hook, hook.detail),
+        "somebody removed the link; the agent attaches again within a second, or its log says why not");
+  }
+}
+
 void look_at_cgroups(const api::Status& status, Conditions& found) {
   for (const auto& use : status.cgroups) {
     if (use.populated.value_or(true)) continue;
@@ -140,9 +154,10 @@ void look_at_tables(const api::Status& status, Conditions& found) {
     found.notice("drift_repaired", describe_drift(drift), "somebody else writes to the tables: find out who");
   }
   for (const auto& map : status.maps) {
-    if (map.size == 0 || static_cast<double>(map.used) < kMapHighAt * static_cast<double>(map.size)) continue;
-    const auto message = fmt::format("{} holds {} of {} entries", map.name, map.used, map.size);
-    if (map.used >= map.size) {
+    const std::uint64_t used = map.used.value_or(0);
+    if (map.size == 0 || static_cast<double>(used) < kMapHighAt * static_cast<double>(map.size)) continue;
+    const auto message = fmt::format("{} holds {} of {} entries", map.name, used, map.size);
+    if (used >= map.size) {
       found.degraded("map_full", message,
                      "raise its size in agent.limits and restart the agent; connections go on meanwhile");
     } else {
@@ -154,8 +169,8 @@ void look_at_tables(const api::Status& status, Conditions& found) {
 void look_at_inputs(const api::Status& status, Conditions& found) {
   if (!status.config.last_reload_ok) {
     found.degraded("config_invalid",
-                   fmt::format("the configuration was refused: {} errors; the last good one stays in force",
-                               status.config.errors.size()),
+                   fmt::format("the configuration was refused: {}; the last good one stays in force",
+                               base::counted(status.config.errors.size(), "error")),
                    "`meshctl config validate` shows each with file and line");
   }
   if (status.config.from_state) {
@@ -214,8 +229,9 @@ void look_at_certificate(const api::CertificateView& certificate, Conditions& fo
 
 std::string describe_drift(const api::DriftView& drift) {
   if (!drift.last_ago_s) return "the tables were never found changed by others";
-  return fmt::format("{} differences repaired since start, the last {:.0f} s ago: {}",
-                     drift.tables_repaired + drift.books_repaired, *drift.last_ago_s, drift.last);
+  return fmt::format("{} repaired since start, the last {:.0f} s ago: {}",
+                     base::counted(drift.tables_repaired + drift.books_repaired, "difference"), *drift.last_ago_s,
+                     drift.last);
 }
 
 std::vector<api::Condition> conditions_of(const api::Status& status) {
@@ -227,6 +243,7 @@ std::vector<api::Condition> conditions_of(const api::Status& status) {
                    "`meshctl resume` ends it");
   }
   look_at_hooks(status, found);
+  look_at_tracers(status, found);
   look_at_cgroups(status, found);
   look_at_programs(status, found);
   look_at_tables(status, found);
@@ -234,8 +251,8 @@ std::vector<api::Condition> conditions_of(const api::Status& status) {
   look_at_certificate(status.metrics_certificate, found);
   if (status.probes.services_in_panic > 0) {
     found.notice("panic",
-                 fmt::format("{} services in panic: too few endpoints are up, so probe results are ignored for them",
-                             status.probes.services_in_panic),
+                 fmt::format("{} in panic: too few endpoints are up, so probe results are ignored there",
+                             base::counted(status.probes.services_in_panic, "service")),
                  "`meshctl services` marks them; see panic_threshold");
   }
   return found.take();

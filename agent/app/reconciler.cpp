@@ -221,9 +221,10 @@ void Reconciler::audit() {
     if (!knew) kLog.error("kernel tables not compared with what was applied", {{"err", repaired.error()}});
     return;
   }
+  state_.audited_at = base::wall_now();
   if (repaired->empty()) return;
   state_.drift_repaired += repaired->size();
-  state_.drift_at = base::wall_now();
+  state_.drift_at = state_.audited_at;
   state_.drift_last = repaired->front();
   kLog.warn("kernel tables differed from what was applied and were repaired",
             {{"differences", repaired->size()}, {"first", repaired->front()}});

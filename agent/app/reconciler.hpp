@@ -47,6 +47,7 @@ struct Reconciled {
   std::optional<base::Error> error;  ///< Of the last apply, while it stands.
   datapath::Usage usage;
   std::uint64_t audits = 0;
+  base::WallTime audited_at{};             ///< When the kernel's tables were last read and found or made right.
   std::uint64_t drift_repaired = 0;        ///< Differences that audits found and repaired, ever.
   base::WallTime drift_at{};               ///< When there were some last.
   std::string drift_last;                  ///< One of them.

@@ -125,12 +125,7 @@ base::Result<std::vector<MapUse>> read_map_use(const MapSet& maps) {
         use.used = MESH_TRY(count_elements(maps.fd(table), maps.shape(table)));
         break;
       case Table::kServices:
-      case Table::kServiceState:
-      case Table::kServiceLatency:
         use.used = services;
-        break;
-      case Table::kServiceLive:
-        use.used = services * sizes.live_shards;
         break;
       case Table::kRanges:
         use.used = ranges;
@@ -139,22 +134,10 @@ base::Result<std::vector<MapUse>> read_map_use(const MapSet& maps) {
         use.used = slots;
         break;
       case Table::kBackends:
-      case Table::kBackendLive:
-      case Table::kBackendOutcomes:
         use.used = backends;
         break;
-      case Table::kControl:
-        use.used = 1;
+      default:  // used by the ids of those above, in the sockets, of a fixed size, or emptied all the time
         break;
-      case Table::kReasons:
-        use.used = MESH_REASON_COUNT;
-        break;
-      case Table::kUdpPeers:
-      case Table::kMptcpOwner:
-      case Table::kListeners:
-        break;  // in the sockets, without a number of its own
-      case Table::kEvents:
-        break;  // emptied several times a second
     }
     result.push_back(use);
   }

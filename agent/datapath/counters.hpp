@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -37,7 +38,7 @@ mesh_service_latency read_service_latency(const MapSet& maps, std::uint32_t serv
 
 struct MapUse {
   Table table = Table::kControl;
-  std::uint64_t used = 0;  ///< Counted, not estimated.
+  std::optional<std::uint64_t> used;  ///< Counted, not estimated; nothing where fullness means nothing.
   std::uint64_t capacity = 0;
   std::uint64_t memory_bytes = 0;  ///< What the kernel charges for it.
 };

@@ -43,12 +43,6 @@ base::Result<LinkInfo> link_info(int fd) {
   return LinkInfo{info.id, info.prog_id, info.cgroup.cgroup_id};
 }
 
-base::Duration boot_time() {
-  timespec now{};
-  ::clock_gettime(CLOCK_BOOTTIME, &now);
-  return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
-}
-
 /// The control map of a mesh, read through one of its programs.
 struct MeshControl {
   std::uint32_t map_id = 0;
@@ -128,6 +122,12 @@ base::Result<Cgroup> open_cgroup(const std::string& cgroup_root, const std::stri
   }
   cgroup.id = MESH_TRY(cgroup_id(folder));
   return cgroup;
+}
+
+base::Duration boot_time() {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
 }
 
 base::Result<ProgramInfo> program_info(std::uint32_t id) {

@@ -60,6 +60,7 @@ struct ProgramInfo {
   std::uint64_t instructions = 0;  ///< As the verifier walked them.
 };
 base::Result<ProgramInfo> program_info(std::uint32_t id);
+base::Duration boot_time();  ///< Now, on the clock of `loaded_at`.
 
 enum class Reach : std::uint8_t {
   kDirect,     ///< Attached to this very cgroup.

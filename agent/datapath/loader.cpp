@@ -292,6 +292,23 @@ void Datapath::describe_control() {
   store_field(control.magic, MESH_LAYOUT_MAGIC);
 }
 
+/// A link that somebody removed, or put another in place of.
+base::Result<unsigned> Datapath::reattach_tracers() {
+  if (!features_.tracing) return 0U;
+  unsigned made = 0;
+  for (const Tracer& tracer : kTracers) {
+    const int program = programs_->program_fd(tracer.program);
+    bpf_prog_info info{};
+    std::uint32_t length = sizeof(info);
+    if (::bpf_obj_get_info_by_fd(program, &info, &length) != 0) return base::fail_errno(errno, "read a BPF program");
+    if (tracer_program(directory_.links_folder(), tracer) == info.id) continue;
+    MESH_CHECK(attach_tracer(directory_.links_folder(), tracer, program));
+    ++made;
+  }
+  if (made > 0) MESH_CHECK(settle_tracers(directory_.links_folder()));
+  return made;
+}
+
 base::Result<unsigned> Datapath::reattach() {
   const std::vector<PinnedLink> links = read_pinned_links(directory_.links_folder());
   unsigned made = 0;
@@ -311,11 +328,13 @@ base::Result<unsigned> Datapath::reattach() {
   for (const PinnedLink& link : links) {
     if (!link.live) ::unlink(link.path.c_str());  // its cgroup is gone
   }
-  return made;
+  return made + MESH_TRY(reattach_tracers());
 }
 
 std::vector<HookStatus> Datapath::hooks() const {
-  return hook_status(directory_.links_folder(), options_.cgroup_root, options_.cgroups);
+  auto status = hook_status(directory_.links_folder(), options_.cgroup_root, options_.cgroups);
+  if (features_.tracing) std::ranges::move(tracer_status(directory_.links_folder()), std::back_inserter(status));
+  return status;
 }
 
 void Datapath::record_applied(std::uint64_t generation, base::WallTime when) {

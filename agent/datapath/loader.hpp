@@ -90,9 +90,10 @@ class Datapath {
   [[nodiscard]] const std::string& cgroup_root() const { return options_.cgroup_root; }
   [[nodiscard]] const std::string& directory() const { return options_.directory; }
 
-  /// Attaches whatever is not attached: cgroups that came (back) into being, links somebody removed. Cheap when all is
-  /// well; call it every few seconds. Returns how many links it made.
+  /// Attaches whatever is not attached: cgroups that came (back) into being, links somebody removed, those on
+  /// tracepoints too. Cheap when all is well; call it every few seconds. Returns how many links it made.
   base::Result<unsigned> reattach();
+  /// Those of each cgroup, then the tracepoints (kTracerPlace) where the kernel has them.
   [[nodiscard]] std::vector<HookStatus> hooks() const;
 
   /// Written after each plan that was applied whole.
@@ -126,6 +127,7 @@ class Datapath {
   };
   base::Result<void> attach(Phase phase);
   base::Result<void> attach_tracers();
+  base::Result<unsigned> reattach_tracers();
   [[nodiscard]] BeforeLink step_before_link() const;
   base::Result<void> step(const std::string& name) const;
   void describe_control();

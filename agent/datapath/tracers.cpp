@@ -20,6 +20,15 @@ std::string next_of(const std::string& links_folder, const Tracer& tracer) {
   return pin_of(links_folder, tracer) + "-next";
 }
 
+/// All zero if there is no link.
+bpf_link_info read_link(const std::string& links_folder, const Tracer& tracer) {
+  bpf_link_info info{};
+  std::uint32_t length = sizeof(info);
+  const base::Fd link(::bpf_obj_get(pin_of(links_folder, tracer).c_str()));
+  if (link.valid() && ::bpf_obj_get_info_by_fd(link.get(), &info, &length) != 0) info = {};
+  return info;
+}
+
 }  // namespace
 
 base::Result<void> attach_tracer(const std::string& links_folder, const Tracer& tracer, int program_fd) {
@@ -43,11 +52,33 @@ base::Result<void> settle_tracers(const std::string& links_folder) {
 }
 
 std::uint32_t tracer_program(const std::string& links_folder, const Tracer& tracer) {
-  const base::Fd link(::bpf_obj_get(pin_of(links_folder, tracer).c_str()));
-  if (!link.valid()) return 0;
-  bpf_link_info info{};
-  std::uint32_t length = sizeof(info);
-  return ::bpf_obj_get_info_by_fd(link.get(), &info, &length) == 0 ? info.prog_id : 0;
+  return read_link(links_folder, tracer).prog_id;
+}
+
+std::vector<HookStatus> tracer_status(const std::string& links_folder) {
+  std::vector<HookStatus> result;
+  for (const Tracer& tracer : kTracers) {
+    HookStatus& status = result.emplace_back();
+    status.cgroup = kTracerPlace;
+    status.hook = tracer.tracepoint;
+    const bpf_link_info link = read_link(links_folder, tracer);
+    const auto program =
+        link.prog_id == 0 ? base::fail(base::ErrorKind::kNotFound, "not attached") : program_info(link.prog_id);
+    if (!program) {
+      status.error = program.error().message;
+      continue;
+    }
+    status.attached = program->name == tracer.program;
+    if (!status.attached) {
+      status.error = "the pin holds another program: " + program->name;
+      continue;
+    }
+    status.effective = true;
+    status.link_id = link.id;
+    status.program_id = link.prog_id;
+    status.program_age = boot_time() - program->loaded_at;
+  }
+  return result;
 }
 
 }  // namespace mesh::datapath

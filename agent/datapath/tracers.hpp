@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/error.hpp"
+#include "datapath/hooks.hpp"
 
 namespace mesh::datapath {
 
@@ -29,5 +30,10 @@ base::Result<void> attach_tracer(const std::string& links_folder, const Tracer& 
 base::Result<void> settle_tracers(const std::string& links_folder);
 /// The id of the program that runs, 0 if none does.
 std::uint32_t tracer_program(const std::string& links_folder, const Tracer& tracer);
+
+/// In place of a cgroup, where hooks are listed.
+inline constexpr std::string_view kTracerPlace = "tracepoint";
+/// One for each tracer. Attached: the pin holds a link of a program of that name; that is then in effect, too.
+std::vector<HookStatus> tracer_status(const std::string& links_folder);
 
 }  // namespace mesh::datapath

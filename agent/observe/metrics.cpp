@@ -169,12 +169,16 @@ void Page::collect_datapath() const {
   keep(std::move(populated));
   counter("mesh_canary_failures_total", "Canary connects that were not balanced.", input_.canary_failures);
 
-  Family used("mesh_map_entries", "Entries in use of a kernel table, counted.", MetricType::Gauge);
+  Family used("mesh_map_entries",
+              "Entries in use of a kernel table, counted; only of those whose fullness means something.",
+              MetricType::Gauge);
   Family size("mesh_map_capacity", "Entries a kernel table can hold.", MetricType::Gauge);
-  Family bytes("mesh_map_memory_bytes", "Kernel memory of a table.", MetricType::Gauge);
+  Family bytes("mesh_map_memory_bytes", "Kernel memory of a map.", MetricType::Gauge);
   for (const auto& map : status.maps) {
-    used.add({{"map", map.name}}, number(map.used));
-    size.add({{"map", map.name}}, number(map.size));
+    if (map.used) {
+      used.add({{"map", map.name}}, number(*map.used));
+      size.add({{"map", map.name}}, number(map.size));
+    }
     bytes.add({{"map", map.name}}, number(map.bytes));
   }
   keep(std::move(used));

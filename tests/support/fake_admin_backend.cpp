@@ -48,7 +48,8 @@ FakeAdminBackend::FakeAdminBackend() {
                   .mode = "active",
                   .bpffs = "/sys/fs/bpf/meshd",
                   .services = 2,
-                  .endpoints = 3};
+                  .endpoints = 3,
+                  .endpoints_down = 1};
   for (const char* hook : {"connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4",
                            "getpeername6", "post_bind4", "sock_release"}) {
     status_value.hooks.push_back({.cgroup = "/system.slice/shop.service",
@@ -125,13 +126,15 @@ FakeAdminBackend::FakeAdminBackend() {
   status_value.cgroups = {{"/system.slice/shop.service", true, "2026-11-20T12:00:00.000Z"}};
   status_value.saved_state.saved_at = "2026-11-20T12:04:29.000Z";
   status_value.metrics_certificate = {"/etc/meshd/metrics.pem", "2026-12-20T12:00:00.000Z", 2.6e6, ""};
-  status_value.maps = {{"services", 3, 16384, 524288}, {"slots", 1049, 1048576, 8388608}};
+  status_value.maps = {
+      {"services", 3, 16384, 524288}, {"slots", 1049, 1048576, 8388608}, {"events", std::nullopt, 4194304, 4210688}};
   status_value.apply = {.generation_desired = 7,
                         .generation_kernel = 7,
                         .last_apply_at = "2026-11-20T12:04:28.000Z",
                         .last_apply_ago_s = 3,
                         .last_apply_duration_s = 0.0005,
-                        .applies = 7};
+                        .applies = 7,
+                        .audited_ago_s = 12};
   status_value.sources = {{.name = "file",
                            .state = "synced",
                            .synced_at = "2026-11-20T12:04:28.000Z",

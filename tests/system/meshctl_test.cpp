@@ -128,8 +128,8 @@ TEST_F(Meshctl, every_command_prints_every_form) {
 
 TEST_F(Meshctl, status_and_explain_read_like_the_first_hour) {
   EXPECT_EQ(meshctl({"status"}).text,
-            "healthy  canary ok 0.4s ago  hooks 10/10 effective  desired = kernel (2 services, 3 endpoints)  maps 0.1 %"
-            "  file: synced 3.0s ago\n");
+            "healthy  1 endpoint down  canary ok 0.4s ago  hooks 10/10 effective  desired = kernel, compared 12s ago "
+            "(2 services, 3 endpoints)  maps 0.1 %  file: synced 3.0s ago\n");
   EXPECT_EQ(meshctl({"explain", "orders"})
                 .text.find("orders 240.64.0.10:80/tcp (meshd.yaml:6) round_robin | 10.0.0.11:8080 100 %"),
             0U);

@@ -5,8 +5,11 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <filesystem>
 #include <fstream>
+#include <set>
 
+#include "datapath/loader.hpp"
 #include "tests/support/agent_test.hpp"
 #include "tests/support/certificate.hpp"
 #include "tests/support/links.hpp"
@@ -151,6 +154,61 @@ TEST_F(OperatorTest, known_lies_show_within_five_seconds) {
   run_truth_trial([](const TruthFinding& finding) {
     EXPECT_TRUE(finding.shown) << finding.lie << ": " << finding.witness << " " << finding.detail;
   });
+}
+
+TEST_F(OperatorTest, what_is_pinned_is_told_alike_with_the_agent_alive_and_dead) {
+  add_servers(2);
+  start_agent({.body = fmt::format("services:\n  - {{name: web, address: \"{}\", endpoints: {}}}\n"
+                                   "  - {{name: nobody, address: \"240.64.0.99:80\", endpoints: []}}\n",
+                                   kVip, endpoints(7000))});
+  const auto names_of = [](const Json& maps) {
+    std::set<std::string> names;
+    for (const Json& map : maps) {
+      names.insert(map["name"].get<std::string>());
+      EXPECT_GT(map["bytes"].get<std::uint64_t>(), 0U) << map.dump();
+    }
+    return names;
+  };
+  std::set<std::string> pins;
+  for (const auto& entry : std::filesystem::directory_iterator(agent_->bpffs() + "/current/"))
+    pins.insert(entry.path().filename());
+  const Json alive = agent_->json({"status"});
+  EXPECT_EQ(names_of(alive["maps"]), pins);
+  EXPECT_EQ(alive["services"], 2);
+  EXPECT_NE(agent_->ctl({"status"}).text.find("healthy  1 service refuses  "), std::string::npos);
+  EXPECT_NE(agent_->http("/metrics").find("mesh_map_memory_bytes{map=\"events\"}"), std::string::npos);
+
+  agent_->kill();
+  const Json dead = agent_->json({"--bpffs", agent_->bpffs(), "status"});  // without the configuration
+  EXPECT_EQ(dead["state"], "agent_down");
+  EXPECT_EQ(names_of(dead["maps"]), pins);
+  for (const char* same : {"services", "endpoints"}) EXPECT_EQ(dead[same], alive[same]) << same;
+  ASSERT_EQ(dead["hooks"].size(), alive["hooks"].size()) << dead["hooks"].dump(1);
+  for (const Json& hook : dead["hooks"]) EXPECT_TRUE(hook["effective"].get<bool>()) << hook.dump();
+}
+
+TEST_F(OperatorTest, what_others_changed_is_put_right_and_said) {
+  add_servers(1);
+  start_agent(
+      {.agent_yaml = "  audit_interval: 1s\n",
+       .body = fmt::format("services:\n  - {{name: web, address: \"{}\", endpoints: {}}}\n", kVip, endpoints(7000))});
+  const auto maps = datapath::open_pinned_maps(agent_->bpffs(), datapath::Access::kWrite);
+  ASSERT_TRUE(maps) << maps.error().to_string();
+  for (std::uint32_t id = 1; id < 8; ++id) maps->store_state(id, 0);
+  const auto says = [&](const std::vector<std::string>& arguments, const std::string& text) {
+    return eventually(seconds(5), [&] { return agent_->ctl(arguments).text.find(text) != std::string::npos; });
+  };
+  EXPECT_TRUE(says({"history"}, "kernel tables differed from what was applied: ")) << agent_->ctl({"history"}).text;
+  EXPECT_TRUE(says({"status"}, "desired = kernel, compared ")) << agent_->ctl({"status"}).text;
+  EXPECT_EQ(agent_->ctl({"history", "nosuch"}).code, 4);
+  EXPECT_EQ(agent_->ctl({"connections", "--state", "foo"}).code, 2);
+
+  const std::string pin = agent_->bpffs() + "/links/trace-error";
+  if (!std::filesystem::exists(pin)) GTEST_SKIP() << "SKIPPED: this kernel takes no programs on the tracepoints";
+  std::filesystem::remove(pin);
+  EXPECT_TRUE(eventually(seconds(5), [&] { return std::filesystem::exists(pin); }));
+  EXPECT_NE(agent_->log().find("hooks attached"), std::string::npos) << agent_->log();
+  EXPECT_TRUE(says({"bpf", "stats"}, "inet_sk_error_report"));
 }
 
 TEST_F(OperatorTest, metrics_are_read_over_tls_and_a_bad_certificate_leaves_the_old_one) {

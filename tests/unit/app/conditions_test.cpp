@@ -41,6 +41,19 @@ TEST(Conditions, a_cgroup_that_is_not_there_is_one_condition) {
   EXPECT_EQ(names(status), Names{"degraded hook_not_attached"});
 }
 
+TEST(Conditions, a_tracepoint_without_its_program_degrades_and_keeps_the_hooks_out_of_it) {
+  api::Status status = good_status();
+  status.hooks.push_back({.cgroup = "tracepoint", .hook = "inet_sk_error_report", .detail = "not attached"});
+  ASSERT_EQ(names(status), Names{"degraded tracepoint_not_attached"});
+  EXPECT_EQ(conditions_of(status).front().message.find("tracepoint inet_sk_error_report: not attached;"), 0U);
+}
+
+TEST(Conditions, a_map_without_a_fill_is_never_full) {
+  api::Status status = good_status();
+  status.maps.push_back({.name = "control", .used = std::nullopt, .size = 1});
+  EXPECT_EQ(names(status), Names{});
+}
+
 TEST(Conditions, a_cgroup_where_nothing_runs_is_a_notice_that_names_it_and_since_when) {
   api::Status status = good_status();
   status.cgroups = {{"/shop", true, ""}, {"/shpo", false, "2026-01-02T03:04:05Z"}, {"/later", std::nullopt, ""}};

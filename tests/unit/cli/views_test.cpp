@@ -25,8 +25,37 @@ class Views : public ::testing::Test {
 
 TEST_F(Views, a_healthy_status_is_one_line) {
   EXPECT_EQ(status_text(backend_.status_value, options_),
-            "healthy  canary ok 0.4s ago  hooks 10/10 effective  desired = kernel (2 services, 3 endpoints)  maps 0.1 %"
-            "  file: synced 3.0s ago\n");
+            "healthy  1 endpoint down  canary ok 0.4s ago  hooks 10/10 effective  desired = kernel, compared 12s ago "
+            "(2 services, 3 endpoints)  maps 0.1 %  file: synced 3.0s ago\n");
+}
+
+TEST_F(Views, status_says_on_its_line_what_gets_no_connections_and_what_was_compared) {
+  api::Status status = backend_.status_value;
+  const auto starts_with = [&](const std::string& start) {
+    const std::string text = status_text(status, options_);
+    EXPECT_EQ(text.substr(0, start.size()), start);
+    return text;
+  };
+  status.services_refusing = 1;
+  status.endpoints_down = 3;
+  status.endpoints_ejected = 2;
+  starts_with("healthy  1 service refuses, 3 endpoints down, 2 endpoints ejected  canary ");
+  status.endpoints_down = status.endpoints_ejected = 0;
+  status.services_refusing = 2;
+  starts_with("healthy  2 services refuse  canary ");
+  status.services_refusing = 0;
+  status.apply.audited_ago_s.reset();
+  const std::string text = starts_with("healthy  canary ");
+  EXPECT_NE(text.find("desired = kernel as written, not compared yet (2 services"), std::string::npos) << text;
+}
+
+TEST_F(Views, a_map_without_a_fill_has_its_memory_and_no_numbers) {
+  api::BpfStats stats;
+  stats.stats_enabled = true;
+  stats.maps = {{"events", std::nullopt, 4194304, 4210688}, {"slots", 10, 100, 4096}};
+  EXPECT_EQ(stats_text(stats, options_),
+            "maps\nMAP     USED     SIZE  FILL    MEMORY\nevents     -  4194304  -       4.0 MiB\n"
+            "slots     10      100  10.0 %  4.0 KiB\n");
 }
 
 TEST_F(Views, a_degraded_status_names_the_problem_and_the_remedy) {
@@ -45,7 +74,8 @@ TEST_F(Views, a_degraded_status_names_the_problem_and_the_remedy) {
   status.config.last_reload_ok = false;
   status.config.errors = {{"meshd.yaml", 6, 5, "services[0].adress", "unknown key", "did you mean address?"}};
   EXPECT_EQ(status_text(status, options_),
-            "degraded  PASS-THROUGH until 12:14:31  canary FAILED 1 of 4 0.4s ago  hooks 9/10 effective  desired 8 != "
+            "degraded  PASS-THROUGH until 12:14:31  1 endpoint down  canary FAILED 1 of 4 0.4s ago  hooks 9/10 "
+            "effective  desired 8 != "
             "kernel 7 "
             "(2 services, 3 endpoints)  maps 76.3 % (slots)  file: stale 3.0s ago\n"
             "problem hook_not_effective: connect6 on /shop is not in effect\n"
@@ -57,7 +87,7 @@ TEST_F(Views, a_degraded_status_names_the_problem_and_the_remedy) {
 TEST_F(Views, a_dead_agent_shows_what_the_pins_know) {
   api::Status status = backend_.status_value;
   status.state = "agent_down";
-  status.maps.push_back({"control", 1, 1, 4096});  // full by design, and no reason to worry
+  status.maps.push_back({"control", std::nullopt, 1, 4096});  // full by design, and no reason to worry
   EXPECT_EQ(status_text(status, options_),
             "agent down  last apply 12:04:28 (3.0s ago)  generation 7  hooks 10 attached  maps 0.1 %\n"
             "connects are still balanced by the pinned tables, but nothing keeps them right\n");

@@ -80,6 +80,7 @@ TEST(Metrics, values_and_labels_are_where_dashboards_look_for_them) {
         "mesh_build_info{version=\"0.1.0\",revision=\"abc123\",compiler=\"clang 19\",layout=\"1.0\"} 1",
         "mesh_hook_effective{cgroup=\"/system.slice/shop.service\",hook=\"connect4\"} 1",
         "mesh_map_entries{map=\"slots\"} 1049",
+        "mesh_map_memory_bytes{map=\"events\"} 4210688",
         "mesh_endpoints{state=\"probe_down\"} 1",
         "mesh_probe_results_total{type=\"http\",result=\"timeout\"} 3",
         "mesh_service_connects_total{service=\"orders\",port=\"80\",protocol=\"tcp\"} 120",
