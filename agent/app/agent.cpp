@@ -102,7 +102,6 @@ base::Result<void> Agent::make_names() {
   if (!settings.names.enabled) return {};
   NamesKeeper::Options options{
       .settings = settings.names,
-      .loop = loop_kind(settings.loop),
       .cgroup_folders = {},
       .own_folder = own_cgroup_.folder,
       .hidden = {std::string(kInternalSource)},

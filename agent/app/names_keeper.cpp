@@ -27,9 +27,7 @@ model::ServicePtr stand_in(const base::SocketAddress& resolver, std::uint16_t po
 }  // namespace
 
 NamesKeeper::NamesKeeper(Options options)
-    : options_(std::move(options)),
-      responder_({.loop = options_.loop, .mark = options_.mark}),
-      ports_(options_.settings.port) {
+    : options_(std::move(options)), responder_({.mark = options_.mark}), ports_(options_.settings.port) {
   for (const std::string& text : options_.settings.resolvers) {
     always_.push_back({base::IpAddress::parse(text).value(), names::kDnsPort});
   }

@@ -20,7 +20,6 @@ class NamesKeeper {
  public:
   struct Options {
     NamesSettings settings;
-    io::LoopKind loop = io::LoopKind::kAutomatic;
     std::vector<std::string> cgroup_folders;  ///< Of the attached cgroups, whole paths.
     std::string own_folder;                   ///< The agent's own leaf.
     std::vector<std::string> hidden;          ///< Sources whose services have no names.

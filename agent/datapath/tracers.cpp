@@ -68,7 +68,8 @@ std::vector<HookStatus> tracer_status(const std::string& links_folder) {
       status.error = program.error().message;
       continue;
     }
-    status.attached = program->name == tracer.program;
+    // The kernel keeps the first 15 characters of a name (BPF_OBJ_NAME_LEN).
+    status.attached = program->name == tracer.program.substr(0, BPF_OBJ_NAME_LEN - 1);
     if (!status.attached) {
       status.error = "the pin holds another program: " + program->name;
       continue;

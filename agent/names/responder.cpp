@@ -370,7 +370,9 @@ Responder::Responder(Options options) : options_(std::move(options)) {}
 Responder::~Responder() { stop(); }
 
 base::Result<void> Responder::start() {
-  loop_ = MESH_TRY(io::make_loop(options_.loop)).loop;
+  // Epoll, because a ring is torn down some time after its process has died and keeps our sockets until then: the hooks
+  // would go on sending questions to them.
+  loop_ = MESH_TRY(io::make_loop(io::LoopKind::kEpoll)).loop;
   core_ = std::make_unique<Core>(*loop_, options_);
   MESH_CHECK(core_->open());
   thread_ = std::thread([this] { loop_->run(); });

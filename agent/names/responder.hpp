@@ -58,7 +58,6 @@ struct ResponderStats {
 class Responder {
  public:
   struct Options {
-    io::LoopKind loop = io::LoopKind::kAutomatic;
     /// Makes a socket one that the hooks believe.
     std::function<base::Result<void>(int fd)> mark;
   };

@@ -12,10 +12,10 @@ namespace mesh::test {
 class ZookeeperServer {
  public:
   struct Where {
-    std::string folder;                     ///< For files; must exist.
-    std::string address = "127.0.0.1";      ///< To listen on.
-    SpawnOptions spawn{};                   ///< Where server and clients run.
-    int tick_ms = 500;                      ///< Sessions last 2 to 20 of these.
+    std::string folder;                 ///< For files; must exist.
+    std::string address = "127.0.0.1";  ///< To listen on.
+    SpawnOptions spawn{};               ///< Where server and clients run.
+    int tick_ms = 500;                  ///< Sessions last 2 to 20 of these.
   };
   /// Why there can be none here; empty: there can.
   static std::string unavailable();

@@ -54,8 +54,8 @@ TEST_F(Views, a_map_without_a_fill_has_its_memory_and_no_numbers) {
   stats.stats_enabled = true;
   stats.maps = {{"events", std::nullopt, 4194304, 4210688}, {"slots", 10, 100, 4096}};
   EXPECT_EQ(stats_text(stats, options_),
-            "maps\nMAP     USED     SIZE  FILL    MEMORY\nevents     -  4194304  -       4.0 MiB\n"
-            "slots     10      100  10.0 %  4.0 KiB\n");
+            "maps\nMAP     USED     SIZE  FILL  MEMORY\nevents     -  4194304     -  4.0 MiB\n"
+            "slots     10      100  10 %  4.0 KiB\n");
 }
 
 TEST_F(Views, a_degraded_status_names_the_problem_and_the_remedy) {
