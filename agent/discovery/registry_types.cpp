@@ -3,6 +3,7 @@
 
 #include "discovery/consul.hpp"
 #include "discovery/dns.hpp"
+#include "discovery/eureka.hpp"
 #include "discovery/kubernetes.hpp"
 #include "discovery/registry_type.hpp"
 #include "discovery/zookeeper.hpp"
@@ -15,6 +16,7 @@ std::span<const RegistryType* const> registry_types() {
       &kKubernetesRegistry,
       &kConsulRegistry,
       &kZookeeperRegistry,
+      &kEurekaRegistry,
   };
   return kTypes;
 }

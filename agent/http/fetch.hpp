@@ -77,6 +77,8 @@ struct FetchRequest {
   std::chrono::milliseconds deadline{30000};     ///< Of the whole request; 0: none.
   std::chrono::milliseconds no_progress{15000};  ///< Longest time without a byte of the answer; 0: any.
   std::size_t body_limit = kMaxFetchBody;        ///< Of a success; 0: any, for streams.
+  /// Take packed answers; what is counted and given is unpacked.
+  bool gzip = false;
   /// Called when a success has begun: a stream is established, though nothing may come for long.
   std::function<void(const Headers& headers)> on_start;
   /// Gets the body of a success (2xx) in pieces as they come, instead of FetchResponse::body. An error ends the request

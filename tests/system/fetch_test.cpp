@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <filesystem>
 #include <thread>
@@ -143,6 +144,27 @@ TEST_F(FetchTest, an_endless_answer_ends_at_the_limit) {
     while (::send(fd, "A: bcdefghijklmnopqrs\r\n", 23, MSG_NOSIGNAL) == 23) continue;
   });
   EXPECT_EQ(error_of({.url = url(headers.port())}).kind, ErrorKind::kExhausted);
+}
+
+TEST_F(FetchTest, a_packed_answer_comes_unpacked_and_counts_so) {
+  // 100,000 times an a, as gzip packs it.
+  constexpr std::array<char, 27> kFirst = {'\x1f', '\x8b', '\x08', '\x00', '\x00', '\x00', '\x00', '\x00', '\x02',
+                                           '\x03', '\xed', '\xc1', '\x31', '\x01', '\x00', '\x00', '\x00', '\xc2',
+                                           '\xa0', '\xac', '\xeb', '\x5f', '\xc2', '\x1a', '\x1e', '\x40', '\x01'};
+  constexpr std::array<char, 10> kLast = {'\xaf', '\x06', '\x87', '\xfa', '\xe2',
+                                          '\x1b', '\xa0', '\x86', '\x01', '\x00'};
+  const std::string packed =
+      std::string(kFirst.begin(), kFirst.end()) + std::string(96, '\0') + std::string(kLast.begin(), kLast.end());
+  const Peer peer([&packed](int fd) {
+    const bool asked = hear(fd).contains("Accept-Encoding: gzip\r\n");
+    say(fd, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: " + std::to_string(packed.size()) +
+                "\r\n\r\n" + (asked ? packed : std::string(packed.size(), '-')));
+    linger(fd);
+  });
+  const auto response = fetch({.url = url(peer.port()), .gzip = true});
+  ASSERT_TRUE(response) << response.error().to_string();
+  EXPECT_EQ(response->body, std::string(100'000, 'a'));
+  EXPECT_EQ(error_of({.url = url(peer.port()), .body_limit = 99'999, .gzip = true}).kind, ErrorKind::kExhausted);
 }
 
 TEST_F(FetchTest, garbage_is_an_error_and_never_an_answer) {
