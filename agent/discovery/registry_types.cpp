@@ -12,11 +12,7 @@ namespace mesh::discovery {
 
 std::span<const RegistryType* const> registry_types() {
   static constexpr std::array kTypes = {
-      &kDnsRegistry,
-      &kKubernetesRegistry,
-      &kConsulRegistry,
-      &kZookeeperRegistry,
-      &kEurekaRegistry,
+      &kDnsRegistry, &kKubernetesRegistry, &kConsulRegistry, &kZookeeperRegistry, &kEurekaRegistry,
   };
   return kTypes;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Questions of clients to the responder of names: whatever is read as one must be answered within what the client takes.
+// Questions of clients to the responder of names: whatever is read as one must be answered within what the client
+// takes.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

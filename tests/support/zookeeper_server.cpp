@@ -85,12 +85,15 @@ void ZookeeperServer::wipe() {
 }
 
 std::string ZookeeperServer::kazoo(const std::string& program) const {
-  return must_run({kPython, "-c",
-                   "import sys\nfrom kazoo.client import KazooClient\nfrom kazoo.security import make_digest_acl\n"
-                   "zk = KazooClient(sys.argv[1], timeout=4)\nzk.start(30)\n" +
-                       program + "\nzk.stop()",
-                   address()},
-                  where_.spawn);
+  const Output output =
+      run({kPython, "-c",
+           "import sys\nfrom kazoo.client import KazooClient\nfrom kazoo.security import make_digest_acl\n"
+           "zk = KazooClient(sys.argv[1], timeout=10)\nzk.start(30)\n" +
+               program + "\nzk.stop()",
+           address()},
+          where_.spawn, std::chrono::minutes(3));  // thousands of nodes take their time on a busy machine
+  if (output.code != 0) throw std::runtime_error("kazoo failed: " + output.errors + output.text);
+  return output.text;
 }
 
 void ZookeeperServer::set(const std::string& path, const std::string& data) const {
