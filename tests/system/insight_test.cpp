@@ -41,7 +41,7 @@ TEST_F(InsightTest, history_tells_endpoints_and_refusals_also_after_a_crash) {
   add_servers(2);
   start_agent({.body = web(fmt::format("[\"{}\"]", hosts_[0]->v4(7000)))});
   const auto started = [&] {
-    return agent_->ctl({"history"}).text.find("1 services, 1 endpoints") != std::string::npos;
+    return agent_->ctl({"history"}).text.find("1 service, 1 endpoint") != std::string::npos;
   };
   ASSERT_TRUE(eventually(5s, started));
   agent_->reconfigure(web(endpoints(7000)));
@@ -54,7 +54,7 @@ TEST_F(InsightTest, history_tells_endpoints_and_refusals_also_after_a_crash) {
   agent_->start_healthy();
   EXPECT_TRUE(happened("refused", "", "no usable backend"));
   const Output all = agent_->ctl({"history"});
-  EXPECT_NE(all.text.find("the agent started with 1 services"), std::string::npos) << all.text;
+  EXPECT_NE(all.text.find("the agent started with 1 service"), std::string::npos) << all.text;
   EXPECT_NE(all.text.find("generation "), std::string::npos) << all.text;
 }
 
