@@ -14,8 +14,6 @@
 #include <thread>
 
 #include "base/random.hpp"
-#include "datapath/census.hpp"
-#include "datapath/owners.hpp"
 #include "datapath/tracers.hpp"
 #include "tests/bpf/mesh_fixture.hpp"
 
@@ -30,11 +28,7 @@ using namespace std::string_literals;
 
 constexpr std::uint8_t kTcp = IPPROTO_TCP;
 constexpr std::uint8_t kUdp = IPPROTO_UDP;
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-constexpr unsigned kKillsPerChange = 3;  // the sanitizer looks at the agent's side, at a third of the speed
-#else
 constexpr unsigned kKillsPerChange = 10;
-#endif
 const base::SocketAddress kVip4 = at("240.64.0.50:80");
 const base::SocketAddress kVip6 = at("[fd00:6d::50]:80");
 
@@ -149,29 +143,6 @@ class LifecycleTest : public MeshTest {
     EXPECT_EQ(clients.failures(), 0U) << "of " << clients.attempts() << ": " << std::strerror(clients.last_error());
     EXPECT_EQ(clients.misnamed(), 0U) << "of " << clients.attempts();
   }
-  /// The records that are left when all clients' sockets are closed and the census was taken as the agent takes it. Of
-  /// millions of sockets that close while records are moved and programs replaced, one or two leave a record behind
-  /// (docs/decisions/0002); the census frees those, and only those.
-  std::uint64_t owners_left(const Clients& clients) {
-    const auto census = mesh_->make_census();
-    if (!census) return owners();
-    const auto memory = datapath::OwnerMemory::map(mesh_->maps(), datapath::Access::kWrite);
-    datapath::StaleRecords stale;
-    std::uint64_t freed = 0;
-    for (int pass = 0; pass < 2; ++pass) {
-      std::vector<mesh_owner> records;
-      memory->for_each([&](const mesh_owner& record) { records.push_back(record); });
-      const auto met = census->pass(records);
-      if (!met) return owners();
-      for (const mesh_owner& gone : stale.look(records, *met).gone) {
-        memory->erase(gone.cookie);
-        ++freed;
-      }
-    }
-    if (freed != 0) std::printf("%llu of %llu sockets left a record\n", freed + 0ULL, clients.attempts() + 0ULL);
-    EXPECT_LT(freed * 100'000, clients.attempts() + 100'000) << "that is no longer one in a million";
-    return owners();
-  }
   base::Result<std::unique_ptr<datapath::Datapath>> try_open(
       const std::function<void(datapath::DatapathOptions&)>& change) {
     mesh_.reset();
@@ -275,7 +246,7 @@ TEST_F(LifecycleTest, a_restart_adopts_and_keeps_ids_links_and_records) {
   EXPECT_EQ(link_ids(mesh_->hooks()), links);
   EXPECT_TRUE(dump(mesh_->maps()) == before) << "ids or tables changed";
   EXPECT_EQ(peer_of(old_connection), kVip4);
-  EXPECT_EQ(owners_left(clients), 1U) << owner_texts();
+  EXPECT_EQ(owners(), 1U) << owner_texts();
 }
 
 TEST_F(LifecycleTest, upgrade_to_another_layout_and_back_keeps_everything) {
@@ -296,8 +267,8 @@ TEST_F(LifecycleTest, upgrade_to_another_layout_and_back_keeps_everything) {
   }
   expect_all_well(clients);
   EXPECT_EQ(link_ids(mesh_->hooks()), links);
-  EXPECT_EQ(owners_left(clients), 1U) << "records of closed sockets are gone, the one of the open socket is there\n"
-                                      << owner_texts();
+  EXPECT_EQ(owners(), 1U) << "records of closed sockets are gone, the one of the open socket is there\n"
+                          << owner_texts();
   EXPECT_EQ(peer_of(old_connection), kVip6);
 }
 
@@ -313,7 +284,7 @@ TEST_F(LifecycleTest, other_sizes_move_the_tables) {
   EXPECT_TRUE(dump(mesh_->maps()) == before) << "ids or tables changed";
   expect_all_well(clients);
   EXPECT_GE(live(1).connects, connects);
-  EXPECT_EQ(owners_left(clients), 0U) << owner_texts();
+  EXPECT_EQ(owners(), 0U) << owner_texts();
 }
 
 TEST_F(LifecycleTest, sizes_below_the_need_are_refused_and_change_nothing) {
@@ -394,8 +365,8 @@ TEST_F(LifecycleTest, killed_at_any_step_the_next_start_recovers) {
     }
   }
   expect_all_well(clients);
-  EXPECT_EQ(owners_left(clients), 1U) << owner_texts() << "owner_left " << reason(MESH_REASON_OWNER_LEFT);
-  EXPECT_EQ(kills, std::size(changes) * kKillsPerChange);
+  EXPECT_EQ(owners(), 1U) << owner_texts() << "owner_left " << reason(MESH_REASON_OWNER_LEFT);
+  EXPECT_GE(kills, 50U);
 }
 
 TEST_F(LifecycleTest, a_second_agent_is_refused_and_told_who_holds_it) {
