@@ -40,9 +40,7 @@ class InsightTest : public AgentTest {
 TEST_F(InsightTest, history_tells_endpoints_and_refusals_also_after_a_crash) {
   add_servers(2);
   start_agent({.body = web(fmt::format("[\"{}\"]", hosts_[0]->v4(7000)))});
-  const auto started = [&] {
-    return agent_->ctl({"history"}).text.find("1 service, 1 endpoint") != std::string::npos;
-  };
+  const auto started = [&] { return agent_->ctl({"history"}).text.find("1 service, 1 endpoint") != std::string::npos; };
   ASSERT_TRUE(eventually(5s, started));
   agent_->reconfigure(web(endpoints(7000)));
   EXPECT_TRUE(eventually(5s, [&] { return happened("endpoint_added", hosts_[1]->v4(7000), "weight 1"); }));
