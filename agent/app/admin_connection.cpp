@@ -157,9 +157,7 @@ void AdminConnection::send_rest() {
   auto bytes = std::as_bytes(std::span(output_).subspan(sent_));
   if (tls_) {
     if (tls_->output().empty()) {
-      const auto piece = bytes.first(std::min(bytes.size(), kAdminTlsPieceBytes));
-      tls_->write(piece);
-      sent_ += piece.size();
+      sent_ += tls_->write(bytes);
     }
     bytes = tls_->output();
   }

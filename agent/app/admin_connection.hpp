@@ -24,7 +24,6 @@ namespace mesh::app {
 inline constexpr std::uint32_t kAdminHeaderBytes = 8 * 1024;
 inline constexpr std::uint32_t kAdminBodyBytes = 64 * 1024;
 inline constexpr std::size_t kAdminReceiveBytes = 8 * 1024;
-inline constexpr std::size_t kAdminTlsPieceBytes = 64 * 1024;             ///< of an answer, encrypted at a time
 inline constexpr auto kAdminHandshakeDeadline = std::chrono::seconds(5);  ///< a TLS handshake, from accept to its end
 inline constexpr auto kAdminRequestDeadline = std::chrono::seconds(10);   ///< first byte of a request to its last
 inline constexpr auto kAdminIdleDeadline = std::chrono::seconds(30);      ///< between requests

@@ -11,6 +11,11 @@ namespace {
 constexpr base::log::Logger kLog{"metrics"};
 constexpr std::size_t kPemBytesMax = 256 * 1024;  // a chain of dozens
 
+base::Result<std::shared_ptr<const tls::ServerContext>> make_context(const std::string& chain, const std::string& key) {
+  const auto certificate = MESH_TRY(tls::Certificate::parse(chain, key));
+  return tls::ServerContext::make({.certificates = {certificate}}, tls::Library::shared());
+}
+
 }  // namespace
 
 std::uint64_t CertificateKeeper::Content::hash() const {
@@ -55,7 +60,7 @@ base::Result<void> CertificateKeeper::take(const Content& content) {
   if (content.unreadable) {
     made = std::unexpected(*content.unreadable);
   } else {
-    made = tls::ServerContext::make(content.certificate, content.key);
+    made = make_context(content.certificate, content.key);
     if (!made) made.error().message += " (" + files_.certificate + ", " + files_.key + ")";
   }
   const std::lock_guard lock(mutex_);

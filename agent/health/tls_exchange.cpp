@@ -19,9 +19,7 @@ std::optional<Outcome> TlsExchange::feed(std::span<const std::byte> bytes) {
     return Outcome{ProbeReason::kProtocol, "more than " + std::to_string(kTlsProbeBytesMax) + " bytes"};
   }
   if (state == State::kOpen) {
-    const auto output = inner_->output();
-    session_.write(output);
-    inner_->sent(output.size());
+    inner_->sent(session_.write(inner_->output()));
   }
   return std::nullopt;
 }

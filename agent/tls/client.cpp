@@ -54,11 +54,4 @@ ClientSession::ClientSession(std::shared_ptr<const ClientContext> context, const
   handshake();
 }
 
-std::string_view ClientSession::alpn() const {
-  const unsigned char* name = nullptr;
-  unsigned length = 0;
-  SSL_get0_alpn_selected(ssl(), &name, &length);
-  return {reinterpret_cast<const char*>(name), length};
-}
-
 }  // namespace mesh::tls

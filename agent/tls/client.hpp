@@ -42,8 +42,6 @@ class ClientSession final : public Session {
   /// `server_name`: DNS name (sent as SNI) or IP address; the certificate must be for it.
   ClientSession(std::shared_ptr<const ClientContext> context, const std::string& server_name);
 
-  [[nodiscard]] std::string_view alpn() const;  ///< What the peer chose: "h2"; empty if nothing.
-
  private:
   std::shared_ptr<const ClientContext> context_;
 };

@@ -1,92 +1,272 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tls/server.hpp"
 
-#include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
+#include <openssl/core_names.h>
+#include <openssl/rand.h>
 
-#include <ctime>
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "tls/openssl.hpp"
 
 namespace mesh::tls {
 namespace {
 
 constexpr const char* kTls12Ciphers = "ECDHE+AESGCM:ECDHE+CHACHA20";
+constexpr const char* kTls13Ciphers = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+constexpr const char* kGroups = "X25519:P-256:P-384";
+constexpr const char* kSignatures =
+    "ECDSA+SHA256:RSA-PSS+SHA256:ed25519:ECDSA+SHA384:RSA-PSS+SHA384:ECDSA+SHA512:RSA-PSS+SHA512:"
+    "RSA+SHA256:RSA+SHA384:RSA+SHA512";
+constexpr int kVerifyDepth = 4;
 
-template <typename T, void (*Free)(T*)>
-struct Freer {
-  void operator()(T* object) const { Free(object); }
-};
-using Bio = std::unique_ptr<BIO, Freer<BIO, BIO_free_all>>;
-using Certificate = std::unique_ptr<X509, Freer<X509, X509_free>>;
-using PrivateKey = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY, EVP_PKEY_free>>;
+std::unexpected<base::Error> refused(const std::string& what, const Certificate& certificate) {
+  return base::fail(base::ErrorKind::kInvalid, what + " of " + certificate.facts().subject + ": " + library_error(),
+                    "use a certificate with an RSA key of 2048 bits or an EC key");
+}
 
-Bio text_of(const std::string& pem) { return Bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))); }
-
-/// Nobody sits at a terminal to type a passphrase.
-int no_passphrase(char*, int, int, void*) { return -1; }
-
-std::unexpected<base::Error> refused(std::string message, std::string remedy) {
+base::Result<void> use(SSL_CTX* context, OSSL_LIB_CTX* library, const Certificate& certificate) {
   ERR_clear_error();
-  return base::fail(base::ErrorKind::kInvalid, std::move(message), std::move(remedy));
+  const BioPtr chain = read_only_bio(certificate.chain_pem());
+  std::vector<X509Ptr> read;
+  for (;;) {
+    X509* one = X509_new_ex(library, nullptr);
+    if (PEM_read_bio_X509(chain.get(), &one, no_passphrase, nullptr) == nullptr) {
+      X509_free(one);
+      break;
+    }
+    read.emplace_back(one);
+  }
+  ERR_clear_error();  // of the end of the text
+  const BioPtr text = read_only_bio(certificate.key_pem());
+  const KeyPtr key(PEM_read_bio_PrivateKey_ex(text.get(), nullptr, no_passphrase, nullptr, library, nullptr));
+  MESH_ASSERT(!read.empty() && key);  // parse() read both
+  if (SSL_CTX_use_certificate(context, read.front().get()) != 1) return refused("use the certificate", certificate);
+  SSL_CTX_clear_chain_certs(context);
+  for (std::size_t i = 1; i < read.size(); ++i) {
+    if (SSL_CTX_add1_chain_cert(context, read[i].get()) != 1) return refused("use the chain", certificate);
+  }
+  if (SSL_CTX_use_PrivateKey(context, key.get()) != 1) return refused("use the key", certificate);
+  return {};
 }
 
-base::WallTime time_of(const ASN1_TIME* time) {
-  std::tm parts{};
-  if (ASN1_TIME_to_tm(time, &parts) != 1) return {};
-  return base::WallTime{std::chrono::seconds(::timegm(&parts))};
+void trust(SSL_CTX* context, const Authorities& authorities) {
+  X509_STORE* store = SSL_CTX_get_cert_store(context);
+  const BioPtr certificates = read_only_bio(authorities.certificates_pem());
+  while (const X509Ptr one{PEM_read_bio_X509(certificates.get(), nullptr, no_passphrase, nullptr)}) {
+    X509_STORE_add_cert(store, one.get());
+    SSL_CTX_add_client_CA(context, one.get());
+  }
+  const BioPtr revoked = read_only_bio(authorities.revoked_pem());
+  while (const X509CrlPtr list{PEM_read_bio_X509_CRL(revoked.get(), nullptr, no_passphrase, nullptr)}) {
+    X509_STORE_add_crl(store, list.get());
+  }
+  if (!authorities.revoked_pem().empty()) {
+    X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+  }
+  ERR_clear_error();  // of the ends of the texts
 }
+
+/// SHA-256 over parts with their lengths.
+std::string digest_of(std::initializer_list<std::string_view> parts) {
+  std::string all;
+  for (const std::string_view part : parts) all += std::to_string(part.size()) + ':' + std::string(part);
+  std::string digest(EVP_MAX_MD_SIZE, '\0');
+  unsigned size = 0;
+  MESH_ASSERT(EVP_Digest(all.data(), all.size(), reinterpret_cast<unsigned char*>(digest.data()), &size, EVP_sha256(),
+                         nullptr) == 1);
+  digest.resize(size);
+  return digest;
+}
+
+/// The certificates that one name has.
+struct Pair {
+  const Certificate* rsa = nullptr;
+  const Certificate* other = nullptr;
+  auto operator<=>(const Pair&) const = default;
+
+  void take(const Certificate& certificate) {
+    const Certificate*& place = certificate.is_rsa() ? rsa : other;
+    if (place == nullptr) place = &certificate;
+  }
+};
 
 }  // namespace
 
-base::Result<std::shared_ptr<const ServerContext>> ServerContext::make(const std::string& certificate,
-                                                                       const std::string& key) {
-  SSL_CTX* context = SSL_CTX_new(TLS_server_method());
-  MESH_ASSERT(context != nullptr);
-  std::shared_ptr<ServerContext> made(new ServerContext(context));
-  SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-  SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET |
-                                   SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_IGNORE_UNEXPECTED_EOF);
-  SSL_CTX_set_num_tickets(context, 0);
-  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
-  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_cipher_list(context, kTls12Ciphers);
+struct ServerCallbacks {
+  static ServerSession& session(SSL* ssl) { return *static_cast<ServerSession*>(SSL_get_app_data(ssl)); }
 
-  ERR_clear_error();
-  const Bio certificates = text_of(certificate);
-  const Certificate own(PEM_read_bio_X509(certificates.get(), nullptr, no_passphrase, nullptr));
-  if (!own)
-    return refused("use the certificate: it is no PEM certificate", "it begins with -----BEGIN CERTIFICATE-----");
-  if (SSL_CTX_use_certificate(context, own.get()) != 1) {
-    return refused("use the certificate: " + library_error(), "use one with an RSA key of 2048 bits or an EC key");
+  /// Remembers the name, and changes to its certificates.
+  static int hello(SSL* ssl, int*, void*) {
+    const unsigned char* extension = nullptr;
+    std::size_t size = 0;
+    // A list with one entry: its length in two bytes, kind (0: host name), length in two bytes, name. What looks
+    // otherwise is refused by the library when it reads it itself.
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &extension, &size) != 1 || size <= 5 ||
+        extension[2] != TLSEXT_NAMETYPE_host_name ||
+        static_cast<std::size_t>(extension[3] << 8 | extension[4]) != size - 5) {
+      return SSL_CLIENT_HELLO_SUCCESS;
+    }
+    ServerSession& self = session(ssl);
+    self.server_name_ = normal_name({reinterpret_cast<const char*>(extension) + 5, size - 5});
+    if (SSL_CTX* context = self.context_->context_for(self.server_name_); context != SSL_get_SSL_CTX(ssl)) {
+      SSL_set_SSL_CTX(ssl, context);
+    }
+    return SSL_CLIENT_HELLO_SUCCESS;
   }
-  while (X509* above = PEM_read_bio_X509(certificates.get(), nullptr, no_passphrase, nullptr)) {
-    if (SSL_CTX_add0_chain_cert(context, above) != 1) {
-      X509_free(above);
-      return refused("use the certificate's chain: " + library_error(), "it has the issuers' certificates in order");
+
+  static int alpn(SSL* ssl, const unsigned char** chosen, unsigned char* chosen_size, const unsigned char* offered,
+                  unsigned offered_size, void*) {
+    const std::string& own = session(ssl).context_->alpn_;
+    unsigned char* found = nullptr;
+    if (SSL_select_next_proto(&found, chosen_size, reinterpret_cast<const unsigned char*>(own.data()),
+                              static_cast<unsigned>(own.size()), offered, offered_size) != OPENSSL_NPN_NEGOTIATED) {
+      return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    *chosen = found;
+    return SSL_TLSEXT_ERR_OK;
+  }
+
+  /// A ticket keeps what was verified when it was sealed; it must not outlive the certificate or the lists.
+  static SSL_TICKET_RETURN opened(SSL* ssl, SSL_SESSION* resumed, const unsigned char*, std::size_t,
+                                  SSL_TICKET_STATUS status, void*) {
+    const bool good = status == SSL_TICKET_SUCCESS || status == SSL_TICKET_SUCCESS_RENEW;
+    if (!good) return status == SSL_TICKET_NONE ? SSL_TICKET_RETURN_IGNORE : SSL_TICKET_RETURN_IGNORE_RENEW;
+    const ServerOptions& options = session(ssl).context_->options_;
+    const X509* shown = SSL_SESSION_get0_peer(resumed);
+    if (shown != nullptr && X509_cmp_current_time(X509_get0_notAfter(shown)) < 0) return SSL_TICKET_RETURN_IGNORE_RENEW;
+    if (options.authorities && options.authorities->lists_end().value_or(base::WallTime::max()) < base::wall_now()) {
+      return SSL_TICKET_RETURN_IGNORE_RENEW;
+    }
+    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+  }
+
+  /// AES-256-CBC and HMAC-SHA-256, as the library's own tickets.
+  static int ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
+                    int seal) {
+    const ServerContext& context = *session(ssl).context_;
+    const TicketKeys* keys = context.options_.tickets.get();
+    if (keys == nullptr || keys->keys.empty()) return 0;
+    auto key = keys->keys.begin();
+    if (seal != 0) {
+      if (RAND_bytes_ex(context.library_->get(), iv, EVP_MAX_IV_LENGTH, 0) != 1) return -1;
+      std::memcpy(name, key->name.data(), key->name.size());
+    } else {
+      key = std::ranges::find_if(keys->keys,
+                                 [&](const TicketKey& k) { return std::memcmp(name, k.name.data(), 16) == 0; });
+      if (key == keys->keys.end()) return 0;  // of nobody we know, or long ago
+    }
+    OSSL_PARAM parameters[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, const_cast<char*>("SHA256"), 0),
+                               OSSL_PARAM_construct_end()};
+    if (EVP_MAC_init(mac, key->mac.data(), key->mac.size(), parameters) != 1) return -1;
+    if (EVP_CipherInit_ex(cipher, context.library_->ticket_cipher(), nullptr, key->cipher.data(), iv, seal) != 1)
+      return -1;
+    // 2: take it and seal a new one. Clients of TLS 1.3 use a ticket once.
+    return seal == 0 && (key != keys->keys.begin() || SSL_version(ssl) == TLS1_3_VERSION) ? 2 : 1;
+  }
+};
+
+base::Result<std::shared_ptr<const ServerContext>> ServerContext::make(const ServerOptions& options,
+                                                                       std::shared_ptr<const Library> library) {
+  MESH_ASSERT(!options.certificates.empty() && (options.verify == ClientVerify::kNone || options.authorities));
+  std::shared_ptr<ServerContext> made(new ServerContext(options, std::move(library)));
+  for (const std::string& protocol : options.alpn) {
+    made->alpn_ += static_cast<char>(protocol.size());
+    made->alpn_ += protocol;
+  }
+  made->scope_ = digest_of({options.scope, std::to_string(static_cast<int>(options.verify)),
+                            options.authorities ? options.authorities->certificates_pem() : "",
+                            options.authorities ? options.authorities->revoked_pem() : ""});
+
+  // For each name the first RSA and the first other certificate that have it; the default is that of the first
+  // certificate's first name.
+  std::vector<Pair> pairs = {Pair{}};
+  pairs[0].take(*options.certificates.front());
+  for (const auto& certificate : options.certificates) {
+    for (const std::string& name : certificate->facts().dns_names) {
+      const auto index = made->names_.add(name, pairs.size());
+      if (!index) continue;  // one that nobody can ask for
+      if (*index == pairs.size()) pairs.emplace_back();
+      pairs[*index].take(*certificate);
     }
   }
-  if (const auto end = ERR_peek_last_error(); ERR_GET_REASON(end) != PEM_R_NO_START_LINE) {
-    return refused("use the certificate's chain: " + library_error(), "one of its certificates is damaged");
+  if (pairs.size() > 1 && !options.certificates.front()->facts().dns_names.empty()) {
+    pairs[0] = pairs[made->names_.find(options.certificates.front()->facts().dns_names.front()).value_or(0)];
   }
-  ERR_clear_error();  // of the end of the text
-  const Bio keys = text_of(key);
-  const PrivateKey own_key(PEM_read_bio_PrivateKey(keys.get(), nullptr, no_passphrase, nullptr));
-  if (!own_key) {
-    return refused("use the key: it is no PEM private key without passphrase",
-                   "it begins with -----BEGIN PRIVATE KEY-----");
+  std::map<Pair, SSL_CTX*> contexts;
+  for (const Pair& pair : pairs) {
+    SSL_CTX*& context = contexts[pair];
+    if (context == nullptr) {
+      context = MESH_TRY(made->make_context(pair.rsa, pair.other));
+    } else {
+      SSL_CTX_up_ref(context);
+    }
+    made->contexts_.push_back(context);
   }
-  if (SSL_CTX_use_PrivateKey(context, own_key.get()) != 1 || SSL_CTX_check_private_key(context) != 1) {
-    return refused("use the key: it is not that of the certificate", "replace both files");
-  }
-  made->expires_ = time_of(X509_get0_notAfter(own.get()));
   return made;
 }
 
-ServerContext::~ServerContext() { SSL_CTX_free(context_); }
+base::Result<SSL_CTX*> ServerContext::make_context(const Certificate* rsa, const Certificate* other) const {
+  std::unique_ptr<SSL_CTX, Freer<SSL_CTX_free>> owner(SSL_CTX_new_ex(library_->get(), nullptr, TLS_server_method()));
+  MESH_ASSERT(owner != nullptr);
+  SSL_CTX* context = owner.get();
+  SSL_CTX_set_min_proto_version(context, options_.tls12 ? TLS1_2_VERSION : TLS1_3_VERSION);
+  SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                   SSL_OP_PRIORITIZE_CHACHA | SSL_OP_IGNORE_UNEXPECTED_EOF);
+  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  MESH_ASSERT(SSL_CTX_set_cipher_list(context, kTls12Ciphers) == 1 &&
+              SSL_CTX_set_ciphersuites(context, kTls13Ciphers) == 1 &&
+              SSL_CTX_set1_groups_list(context, kGroups) == 1 && SSL_CTX_set1_sigalgs_list(context, kSignatures) == 1);
+  SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(scope_.data()),
+                                 static_cast<unsigned>(scope_.size()));
+  if (options_.tickets == nullptr) {
+    SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+    SSL_CTX_set_num_tickets(context, 0);
+  } else {
+    SSL_CTX_set_timeout(context, std::chrono::seconds(kTicketLife).count());
+    SSL_CTX_set_tlsext_ticket_key_evp_cb(context, ServerCallbacks::ticket);
+    SSL_CTX_set_session_ticket_cb(context, nullptr, ServerCallbacks::opened, nullptr);
+  }
+  SSL_CTX_set_client_hello_cb(context, ServerCallbacks::hello, nullptr);
+  if (!alpn_.empty()) SSL_CTX_set_alpn_select_cb(context, ServerCallbacks::alpn, nullptr);
+  if (options_.verify != ClientVerify::kNone) {
+    trust(context, *options_.authorities);
+    SSL_CTX_set_verify_depth(context, kVerifyDepth);
+    SSL_CTX_set_verify(
+        context, SSL_VERIFY_PEER | (options_.verify == ClientVerify::kRequire ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+        nullptr);
+  }
+  for (const Certificate* certificate : {rsa, other}) {
+    if (certificate != nullptr) MESH_CHECK(use(context, library_->get(), *certificate));
+  }
+  return owner.release();
+}
+
+base::WallTime ServerContext::expires() const {
+  base::WallTime first = base::WallTime::max();
+  for (const auto& certificate : options_.certificates) first = std::min(first, certificate->facts().chain_ends);
+  return first;
+}
+
+SSL_CTX* ServerContext::context_for(std::string_view server_name) const {
+  return contexts_[names_.find(server_name).value_or(0)];
+}
+
+ServerContext::~ServerContext() {
+  for (SSL_CTX* context : contexts_) SSL_CTX_free(context);
+}
 
 ServerSession::ServerSession(std::shared_ptr<const ServerContext> context)
-    : Session(SSL_new(context->context_)), context_(std::move(context)) {
+    : Session(SSL_new(context->contexts_.front())), context_(std::move(context)) {
+  SSL_set_app_data(ssl(), this);
   SSL_set_accept_state(ssl());
+}
+
+std::optional<PeerFacts> ServerSession::peer() const {
+  X509* shown = SSL_get0_peer_certificate(ssl());
+  return shown == nullptr ? std::nullopt : std::optional(facts_of(shown));
 }
 
 }  // namespace mesh::tls

@@ -1,47 +1,91 @@
 // SPDX-License-Identifier: Apache-2.0
-// The server's side of one TLS connection without I/O. Clients show no certificate: who they are is for the layer
-// above.
+// The server's side of TLS connections without I/O.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/clock.hpp"
 #include "base/error.hpp"
+#include "tls/certificate.hpp"
+#include "tls/library.hpp"
+#include "tls/name_index.hpp"
 #include "tls/session.hpp"
+#include "tls/ticket_keys.hpp"
 
 struct ssl_ctx_st;
 
 namespace mesh::tls {
 
-/// What all connections under one certificate share. Immutable after make(). TLS 1.2 or later, forward secrecy and
-/// authenticated encryption only, no renegotiation, no compression, no session tickets.
+enum class ClientVerify : std::uint8_t { kNone, kOptional, kRequire };
+
+/// What is the same on all workers. TLS 1.2 has forward secrecy and authenticated encryption only; there is no
+/// renegotiation, no compression and no early data.
+struct ServerOptions {
+  /// At least one. Which one a client gets: by the server name it asks for, exact before wildcard; the first is for
+  /// clients that ask for none or for an unknown one. An RSA and another certificate for the same name go together:
+  /// the client's signature algorithms decide.
+  std::vector<std::shared_ptr<const Certificate>> certificates;
+  bool tls12 = true;              ///< Besides TLS 1.3.
+  std::vector<std::string> alpn;  ///< Preferred first; empty: not negotiated. A client that offers only others fails.
+  ClientVerify verify = ClientVerify::kNone;
+  std::shared_ptr<const Authorities> authorities;  ///< Whose certificates clients show; set unless kNone.
+  std::shared_ptr<const TicketKeys> tickets;       ///< nullptr: no resumption.
+  /// The listener's name: a session is resumed only where it, `verify` and the authorities are the same.
+  std::string scope;
+};
+
+/// What all connections under one set of options share. Belongs to one thread, as the sessions do; a session keeps its
+/// context alive, so that options are replaced without touching it.
 class ServerContext {
  public:
-  /// `certificate`: PEM text of the server's certificate and then its chain; `key`: PEM text of its private key.
-  /// kInvalid if one of them is none, the key is encrypted, too weak or not that of the certificate. A certificate that
-  /// has expired is taken: clients say so.
-  static base::Result<std::shared_ptr<const ServerContext>> make(const std::string& certificate,
-                                                                 const std::string& key);
+  /// kInvalid if the library refuses a certificate that parse() took.
+  static base::Result<std::shared_ptr<const ServerContext>> make(const ServerOptions& options,
+                                                                 std::shared_ptr<const Library> library);
   ~ServerContext();
   ServerContext(const ServerContext&) = delete;
   ServerContext& operator=(const ServerContext&) = delete;
 
-  [[nodiscard]] base::WallTime expires() const { return expires_; }
+  [[nodiscard]] base::WallTime expires() const;  ///< Of the chain that ends first.
+
+  /// For new handshakes: after rotate().
+  void set_tickets(std::shared_ptr<const TicketKeys> tickets) const { options_.tickets = std::move(tickets); }
 
  private:
   friend class ServerSession;
-  explicit ServerContext(ssl_ctx_st* context) : context_(context) {}
-  ssl_ctx_st* context_;
-  base::WallTime expires_{};
+  friend struct ServerCallbacks;
+  ServerContext(ServerOptions options, std::shared_ptr<const Library> library)
+      : library_(std::move(library)), options_(std::move(options)) {}
+  base::Result<ssl_ctx_st*> make_context(const Certificate* rsa, const Certificate* other) const;
+  [[nodiscard]] ssl_ctx_st* context_for(std::string_view server_name) const;
+
+  std::shared_ptr<const Library> library_;
+  mutable ServerOptions options_;
+  std::string alpn_;                   ///< As the library wants it: lengths before names.
+  std::string scope_;                  ///< Digest of what `scope` of the options promises.
+  std::vector<ssl_ctx_st*> contexts_;  ///< The first is the default; one may stand several times.
+  NameIndex names_;                    ///< Into contexts_.
 };
+
+/// Who a client is, by its certificate.
+using PeerFacts = CertificateFacts;
 
 class ServerSession final : public Session {
  public:
   explicit ServerSession(std::shared_ptr<const ServerContext> context);
 
+  /// What the client asked for, as normal_name() makes it; empty: nothing. Once it was read.
+  [[nodiscard]] const std::string& server_name() const { return server_name_; }
+  /// Of the verified certificate that the client showed, in this handshake or in the one that is resumed.
+  [[nodiscard]] std::optional<PeerFacts> peer() const;
+
  private:
+  friend struct ServerCallbacks;
   std::shared_ptr<const ServerContext> context_;
+  std::string server_name_;
 };
 
 }  // namespace mesh::tls

@@ -5,6 +5,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include <atomic>
 #include <stdexcept>
 
 namespace mesh::test {
@@ -34,12 +35,14 @@ EVP_PKEY* read_key(const std::string& pem) {
 
 /// `extension`: what the certificate says besides its name, such as NID_subject_alt_name and "DNS:a.test".
 CertificatePem make(const std::string& name, int extension, const std::string& value,
-                    std::chrono::system_clock::time_point end, const CertificatePem* issuer) {
-  EVP_PKEY* key = EVP_EC_gen("P-256");
+                    std::chrono::system_clock::time_point end, const CertificatePem* issuer,
+                    KeyKind kind = KeyKind::kEc256) {
+  EVP_PKEY* key = kind == KeyKind::kEc256 ? EVP_EC_gen("P-256") : EVP_RSA_gen(kind == KeyKind::kRsa2048 ? 2048 : 1024);
   X509* made = X509_new();
   if (key == nullptr || made == nullptr) throw std::runtime_error("OpenSSL makes no certificate");
   X509_set_version(made, X509_VERSION_3);
-  ASN1_INTEGER_set(X509_get_serialNumber(made), 1);
+  static std::atomic<long> serial = 0;
+  ASN1_INTEGER_set(X509_get_serialNumber(made), ++serial);
   const auto seconds = std::chrono::system_clock::to_time_t(end);
   ASN1_TIME_set(X509_getm_notBefore(made), seconds - 24 * 3600);
   ASN1_TIME_set(X509_getm_notAfter(made), seconds);
@@ -76,8 +79,8 @@ CertificatePem make(const std::string& name, int extension, const std::string& v
 }  // namespace
 
 CertificatePem make_certificate_for(const std::string& names, std::chrono::system_clock::time_point end,
-                                    const CertificatePem* issuer) {
-  return make("meshd test", NID_subject_alt_name, names, end, issuer);
+                                    const CertificatePem* issuer, KeyKind kind) {
+  return make("meshd test", NID_subject_alt_name, names, end, issuer, kind);
 }
 
 CertificatePem make_authority(const std::string& name, std::chrono::system_clock::time_point end,
@@ -87,6 +90,38 @@ CertificatePem make_authority(const std::string& name, std::chrono::system_clock
 
 CertificatePem make_certificate(const std::string& name, std::chrono::system_clock::time_point end) {
   return make(name, NID_subject_alt_name, "DNS:" + name, end, nullptr);
+}
+
+std::string make_revocation_list(const CertificatePem& issuer, const std::vector<CertificatePem>& revoked,
+                                 std::chrono::system_clock::time_point next_update) {
+  X509* authority = read_certificate(issuer.certificate);
+  EVP_PKEY* key = read_key(issuer.key);
+  X509_CRL* list = X509_CRL_new();
+  if (authority == nullptr || key == nullptr || list == nullptr) throw std::runtime_error("OpenSSL makes no list");
+  X509_CRL_set_version(list, X509_CRL_VERSION_2);
+  X509_CRL_set_issuer_name(list, X509_get_subject_name(authority));
+  const auto next = std::chrono::system_clock::to_time_t(next_update);
+  ASN1_TIME* time = ASN1_TIME_set(nullptr, next - 48 * 3600);
+  X509_CRL_set1_lastUpdate(list, time);
+  for (const CertificatePem& pem : revoked) {
+    X509* certificate = read_certificate(pem.certificate);
+    X509_REVOKED* entry = X509_REVOKED_new();
+    X509_REVOKED_set_serialNumber(entry, X509_get_serialNumber(certificate));
+    X509_REVOKED_set_revocationDate(entry, time);
+    X509_CRL_add0_revoked(list, entry);
+    X509_free(certificate);
+  }
+  ASN1_TIME_set(time, next);
+  X509_CRL_set1_nextUpdate(list, time);
+  ASN1_TIME_free(time);
+  X509_CRL_sort(list);
+  X509_CRL_sign(list, key, EVP_sha256());
+  BIO* text = BIO_new(BIO_s_mem());
+  PEM_write_bio_X509_CRL(text, list);
+  X509_CRL_free(list);
+  EVP_PKEY_free(key);
+  X509_free(authority);
+  return text_of(text);
 }
 
 }  // namespace mesh::test

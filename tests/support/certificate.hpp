@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <string>
+#include <vector>
 
 namespace mesh::test {
 
@@ -12,14 +13,20 @@ struct CertificatePem {
   std::string key;
 };
 
+enum class KeyKind { kEc256, kRsa2048, kRsa1024 };
+
 /// Both are self-signed or, with an `issuer`, signed by it; valid from a day before `end` until then. `names`: as
 /// OpenSSL writes them, "DNS:a.test,IP:10.0.0.1".
 CertificatePem make_certificate_for(const std::string& names, std::chrono::system_clock::time_point end,
-                                    const CertificatePem* issuer);
+                                    const CertificatePem* issuer, KeyKind kind = KeyKind::kEc256);
 CertificatePem make_authority(const std::string& name, std::chrono::system_clock::time_point end,
                               const CertificatePem* issuer = nullptr);
 
 /// A self-signed certificate for a DNS name, valid from a day before `end` until then.
 CertificatePem make_certificate(const std::string& name, std::chrono::system_clock::time_point end);
+
+/// A revocation list of `issuer` that names the serial numbers of `revoked`.
+std::string make_revocation_list(const CertificatePem& issuer, const std::vector<CertificatePem>& revoked,
+                                 std::chrono::system_clock::time_point next_update);
 
 }  // namespace mesh::test

@@ -339,7 +339,7 @@ TEST_F(AdminTlsTest, metrics_are_read_over_tls_also_byte_by_byte) {
 }
 
 TEST_F(AdminTlsTest, a_long_answer_arrives_whole) {
-  backend_.metrics_text = std::string(10 * kAdminTlsPieceBytes + 1, 'm');
+  backend_.metrics_text = std::string(10 * tls::kOutputBytes + 1, 'm');
   const std::string answer = exchange_tls(std::string("GET /metrics HTTP/1.1\r\n") + kClose, ~std::size_t{0});
   EXPECT_TRUE(answer.ends_with("\r\n\r\n" + backend_.metrics_text)) << answer.size();
 }

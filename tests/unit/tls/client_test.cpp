@@ -42,6 +42,12 @@ std::string carry(Session& from, Session& to, std::size_t piece) {
   return plain;
 }
 
+std::shared_ptr<const ServerContext> serving(const CertificatePem& pem, const std::string& chain = "") {
+  const auto certificate = Certificate::parse(pem.certificate + chain, pem.key);
+  EXPECT_TRUE(certificate) << certificate.error().to_string();
+  return *ServerContext::make({.certificates = {*certificate}}, Library::shared());
+}
+
 /// A server that chooses among the protocols it is offered; agent/tls has no such one.
 class AlpnServer {
  public:
@@ -119,9 +125,7 @@ class TlsClient : public testing::Test {
   /// "open", or why not. `chain` is what the server sends after its own certificate.
   std::string verdict(const CertificatePem& server, const std::string& name,
                       const std::shared_ptr<const ClientContext>& context, const std::string& chain = "") {
-    auto made = ServerContext::make(server.certificate + chain, server.key);
-    EXPECT_TRUE(made) << made.error().to_string();
-    ServerSession server_side(*made);
+    ServerSession server_side(serving(server, chain));
     ClientSession client_side(context, name);
     for (int round = 0; round < 4; ++round) {
       carry(client_side, server_side, kWhole);
@@ -225,7 +229,7 @@ TEST_F(TlsClient, what_is_no_tls_fails_and_is_named) {
 
 TEST_F(TlsClient, a_record_that_is_cut_is_waited_for_and_a_damaged_one_ends_it) {
   const auto server = test::make_certificate_for("DNS:a.test", in_hours(12), &authority_);
-  const auto server_context = *ServerContext::make(server.certificate, server.key);
+  const auto server_context = serving(server);
   const auto context = trusting(authority_);
   for (const bool damaged : {false, true}) {
     ServerSession server_side(server_context);
