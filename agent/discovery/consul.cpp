@@ -17,7 +17,6 @@ using namespace std::chrono_literals;
 constexpr std::string_view kUnix = "unix://";
 constexpr auto kSlowestBody = 60s;      // from its first byte to its last
 constexpr auto kLongestPause = 1000ms;  // between two looks at what is due
-constexpr int kPublishShare = 4;        // of its time the thread spends at most a fifth on publishing
 
 http::FetchSettings fetch_settings(const ConsulSettings& settings) {
   http::FetchSettings fetch;
@@ -79,7 +78,7 @@ class Run {
 
   [[nodiscard]] milliseconds pause(TimePoint now) const {
     TimePoint until = std::min(now + kLongestPause, watch_.wake_at());
-    if (unsaid_) until = std::min(until, publish_at_);
+    if (unsaid_) until = std::min(until, pace_.due());
     return std::max(0ms, std::chrono::ceil<milliseconds>(until - now));
   }
 
@@ -99,12 +98,11 @@ class Run {
   /// Publishes what changed. Many changes of many services are put together, so that publishing leaves time for asking.
   void tell() {
     const TimePoint now = base::steady_now();
-    if (!unsaid_ || now < publish_at_) return;
+    if (!unsaid_ || now < pace_.due()) return;
     unsaid_ = false;
     if (auto services = watch_.take_update()) {
       feed_.publish(std::move(*services));
-      const TimePoint end = base::steady_now();
-      publish_at_ = end + kPublishShare * (end - now);
+      pace_.note(now, base::steady_now());
       if (!watch_.is_fresh()) feed_.report(watch_.trouble());
     } else if (watch_.is_fresh()) {
       feed_.confirm();
@@ -117,7 +115,7 @@ class Run {
   http::Fetcher fetcher_;
   std::unordered_map<http::Fetcher::Id, ConsulWatch::AskId> asks_;
   bool unsaid_ = false;  // answers came since the last tell()
-  TimePoint publish_at_{};
+  PublishPace pace_;
 };
 
 std::unique_ptr<Registry> make_consul(const ConsulSettings& settings, RegistryContext context) {

@@ -7,6 +7,8 @@
 #include <set>
 #include <utility>
 
+#include "discovery/registry.hpp"
+
 namespace mesh::discovery {
 
 using base::ErrorKind;
@@ -29,7 +31,7 @@ struct ConsulWatch::Watched {
   std::optional<std::size_t> body_hash{};
   std::vector<ConsulInstance> instances{};
   ConsulKept kept{};
-  std::vector<model::Service> mapped{};
+  std::vector<model::ServicePtr> mapped{};
   std::vector<std::string> notes{};
 };
 
@@ -416,7 +418,7 @@ void ConsulWatch::watch_hidden() {
 bool ConsulWatch::keep_last_run(const std::string& name, Watched& watched) {
   std::vector<model::Service> last = mapper_.last_run(name, *watched.rule);
   if (last.empty()) return false;
-  watched.mapped = std::move(last);
+  watched.mapped = share(std::move(last), watched.mapped);
   watched.of_last_run = true;
   changed_ = true;
   base::Error error{ErrorKind::kPermission,
@@ -490,7 +492,7 @@ void ConsulWatch::take_service(const std::string& name, Watched& watched, const 
 
 void ConsulWatch::map(const std::string& name, Watched& watched) {
   ConsulMapped mapped = mapper_.map(name, *watched.rule, watched.instances, watched.kept);
-  watched.mapped = std::move(mapped.services);
+  watched.mapped = share(std::move(mapped.services), watched.mapped);
   changed_ = true;
   if (mapped.notes != watched.notes && !mapped.notes.empty()) {
     std::string text;
@@ -508,10 +510,10 @@ base::Error ConsulWatch::trouble() const {
 
 std::vector<base::Error> ConsulWatch::take_reports() { return std::exchange(reports_, {}); }
 
-std::optional<std::vector<model::Service>> ConsulWatch::take_update() {
+std::optional<std::vector<model::ServicePtr>> ConsulWatch::take_update() {
   if (!changed_ || unanswered_ > 0 || (needs_catalog() && !catalog_.answered)) return std::nullopt;
   changed_ = false;
-  std::vector<model::Service> services;
+  std::vector<model::ServicePtr> services;
   for (const auto& [name, watched] : services_) {
     services.insert(services.end(), watched->mapped.begin(), watched->mapped.end());
   }

@@ -99,7 +99,7 @@ class ConsulWatch {
   /// What people should know, since the last call.
   std::vector<base::Error> take_reports();
   /// All services, if something about them changed since the last call and all are known.
-  std::optional<std::vector<model::Service>> take_update();
+  std::optional<std::vector<model::ServicePtr>> take_update();
   /// The newest answers say what the services are.
   [[nodiscard]] bool is_fresh() const { return unanswered_ == 0 && troubled_ == 0; }
   /// The first service's that is not as its newest answer says; there must be one unless is_fresh().

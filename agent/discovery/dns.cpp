@@ -106,7 +106,7 @@ class Session {
     const base::TimePoint now = base::steady_now();
     bool told = false;
     if (book_.changed() && book_.answered()) {
-      feed_.publish(book_.services());
+      feed_.publish(share(book_.services()));
       told = true;
     } else if (answered && (failing == 0 || now >= confirm_at_)) {
       feed_.confirm();

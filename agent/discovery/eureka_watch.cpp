@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "discovery/registry.hpp"
+
 namespace mesh::discovery {
 
 using base::TimePoint;
@@ -165,7 +167,7 @@ void EurekaWatch::settle(const std::string& name) {
     for (const auto& [id, instance] : app.instances) instances.push_back(to_instance(instance, rule));
     mapped = mapper_.map(as, instances, app.kept);
   }
-  app.mapped = std::move(mapped.services);
+  app.mapped = share(std::move(mapped.services), app.mapped);
   changed_ = true;
   if (mapped.notes != app.notes && !mapped.notes.empty()) {
     std::string text;
@@ -196,9 +198,9 @@ base::Error EurekaWatch::refused(const http::FetchResponse& response) const {
 
 std::vector<base::Error> EurekaWatch::take_reports() { return std::exchange(reports_, {}); }
 
-std::optional<std::vector<model::Service>> EurekaWatch::take_update() {
+std::optional<std::vector<model::ServicePtr>> EurekaWatch::take_update() {
   if (!std::exchange(changed_, false)) return std::nullopt;
-  std::vector<model::Service> services;
+  std::vector<model::ServicePtr> services;
   for (const auto& [name, app] : apps_) services.insert(services.end(), app.mapped.begin(), app.mapped.end());
   return services;
 }

@@ -47,7 +47,7 @@ class EurekaWatch {
   /// What people should know, since the last call.
   std::vector<base::Error> take_reports();
   /// All services, if something about them changed since the last call.
-  std::optional<std::vector<model::Service>> take_update();
+  std::optional<std::vector<model::ServicePtr>> take_update();
 
  private:
   struct App {
@@ -55,7 +55,7 @@ class EurekaWatch {
     bool named = false;                ///< A rule has its name: it stays without instances.
     std::map<std::string, EurekaInstance, std::less<>> instances;
     InstancesKept kept;
-    std::vector<model::Service> mapped;
+    std::vector<model::ServicePtr> mapped;
     std::vector<std::string> notes;
   };
   using Apps = std::map<std::string, App, std::less<>>;

@@ -23,7 +23,6 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr base::log::Logger kLog{"kubernetes"};
-constexpr milliseconds kCoalesce = 50ms;      // after an update, changes are gathered for so long; the first waits not
 constexpr milliseconds kCheckDeadline = 10s;  // of asking whether the server is there
 constexpr milliseconds kListDeadline = 60s;   // of one page
 constexpr milliseconds kWatchMargin = 30s;    // a watch that is open so much longer than agreed is dead
@@ -248,20 +247,16 @@ class Session {
 
   void publish_if_due(TimePoint now) {
     if (!all_listed()) return;
-    if (changed_ && now - published_at_ >= kCoalesce) {
+    if (changed_ && now >= pace_.due()) {
       changed_ = false;
       const bool differs = cluster_.update();
       for (const std::string& problem : cluster_.take_problems()) {
         kLog.warn("object not understood as it is written", {{"err", problem}});
       }
       if (differs || !published_) {
-        std::vector<model::Service> services;
-        const std::vector<model::ServicePtr> known = cluster_.services();
-        services.reserve(known.size());
-        for (const model::ServicePtr& service : known) services.push_back(*service);
-        feed_.publish(std::move(services));
+        feed_.publish(cluster_.services());
         published_ = true;
-        published_at_ = base::steady_now();
+        pace_.note(now, base::steady_now());
         confirm_due_ = false;
         // What one stream said is published while another is in trouble: then it isn't all as fresh as that.
         if (const base::Error* const error = trouble()) feed_.report(*error);
@@ -278,7 +273,7 @@ class Session {
       if (!stream.request) until = std::min(until, stream.not_before);
     }
     if (!check_) until = std::min(until, check_at_);
-    if (changed_ && all_listed()) until = std::min(until, published_at_ + kCoalesce);
+    if (changed_ && all_listed()) until = std::min(until, pace_.due());
     return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(until - now));
   }
 
@@ -292,7 +287,7 @@ class Session {
   std::optional<http::Fetcher::Id> check_;
   std::optional<base::Error> check_trouble_;  // reported, and not over
   TimePoint check_at_{};
-  TimePoint published_at_{};
+  PublishPace pace_;
   unsigned failed_checks_ = 0;
   bool changed_ = false;
   bool confirm_due_ = false;

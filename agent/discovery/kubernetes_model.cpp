@@ -320,6 +320,10 @@ std::set<std::string> keys_in(const auto& map, std::string_view space) {
   return keys;
 }
 
+bool by_frontend(const model::ServicePtr& a, const model::ServicePtr& b) {
+  return std::tie(a->frontend, a->name) < std::tie(b->frontend, b->name);
+}
+
 /// Takes those of a namespace out of a set of keys.
 std::vector<std::string> taken(std::set<std::string>& keys, std::string_view space) {
   std::vector<std::string> result;
@@ -345,8 +349,24 @@ void Cluster::end_slices(std::string_view space) {
   for (const std::string& key : taken(gone_slices_, space)) remove_slice(key);
 }
 
+/// Puts services into `all_` in place of others with the same frontends and name. False: they aren't there.
+bool Cluster::exchange(const std::vector<model::ServicePtr>& before, const std::vector<model::ServicePtr>& now) {
+  if (before.size() != now.size()) return false;
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    auto place = std::ranges::lower_bound(all_, before[i], by_frontend);
+    while (place != all_.end() && *place != before[i] && !by_frontend(before[i], *place)) ++place;
+    if (place == all_.end() || *place != before[i] || by_frontend(before[i], now[i]) ||
+        by_frontend(now[i], before[i])) {
+      return false;
+    }
+    *place = now[i];
+  }
+  return true;
+}
+
 bool Cluster::update() {
   bool changed = std::exchange(removed_, false);
+  sorted_ = sorted_ && !changed;
   for (const std::string& key : std::exchange(dirty_, {})) {
     const auto known = services_.find(key);
     if (known == services_.end()) continue;
@@ -359,6 +379,7 @@ bool Cluster::update() {
       return a->origin == b->origin && a->same_as(*b);
     };
     if (std::ranges::equal(imported, known->second.imported, same)) continue;
+    sorted_ = sorted_ && exchange(known->second.imported, imported);
     known->second.imported = std::move(imported);
     changed = true;
   }
@@ -366,19 +387,18 @@ bool Cluster::update() {
   return changed;
 }
 
-std::vector<model::ServicePtr> Cluster::services() const {
-  std::vector<model::ServicePtr> all;
-  for (const auto& [key, known] : services_) all.insert(all.end(), known.imported.begin(), known.imported.end());
+const std::vector<model::ServicePtr>& Cluster::services() {
+  if (std::exchange(sorted_, true)) return all_;
+  all_.clear();
+  for (const auto& [key, known] : services_) all_.insert(all_.end(), known.imported.begin(), known.imported.end());
   // Two may claim one address, outside of the cluster's own: always the same one has it.
-  std::ranges::sort(all, [](const model::ServicePtr& a, const model::ServicePtr& b) {
-    return std::tie(a->frontend, a->name) < std::tie(b->frontend, b->name);
-  });
+  std::ranges::sort(all_, by_frontend);
   const bool given = rules_.headless;  // unspecified addresses become different ones
-  const auto twice = std::ranges::unique(all, [&](const model::ServicePtr& a, const model::ServicePtr& b) {
+  const auto twice = std::ranges::unique(all_, [&](const model::ServicePtr& a, const model::ServicePtr& b) {
     return a->frontend == b->frontend && !(given && a->frontend.address.ip.is_unspecified());
   });
-  all.erase(twice.begin(), twice.end());
-  return all;
+  all_.erase(twice.begin(), twice.end());
+  return all_;
 }
 
 std::vector<std::string> Cluster::take_problems() { return std::exchange(problems_, {}); }

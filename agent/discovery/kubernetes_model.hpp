@@ -65,7 +65,7 @@ class Cluster {
   /// Imports what changed since the last call; whether anything came out differently.
   bool update();
   /// Sorted by frontend; of those that claim the same one, the first by name.
-  [[nodiscard]] std::vector<model::ServicePtr> services() const;
+  [[nodiscard]] const std::vector<model::ServicePtr>& services();
   /// What is wrong with objects since the last call, some of it if it is much.
   std::vector<std::string> take_problems();
 
@@ -78,6 +78,7 @@ class Cluster {
     std::vector<model::ServicePtr> imported;
   };
   void touch(const std::string& service_key) { dirty_.insert(service_key); }
+  bool exchange(const std::vector<model::ServicePtr>& before, const std::vector<model::ServicePtr>& now);
 
   ImportRules rules_;
   std::unordered_map<std::string, Known> services_;            // by "namespace/name"
@@ -86,6 +87,8 @@ class Cluster {
   std::set<std::string> dirty_;                                // services
   std::set<std::string> gone_services_;                        // of a list: not seen so far
   std::set<std::string> gone_slices_;
+  std::vector<model::ServicePtr> all_;  // what services() says, while `sorted_`
+  bool sorted_ = false;
   std::vector<std::string> problems_;
   bool removed_ = false;
 };

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "base/error.hpp"
 #include "model/service.hpp"
 
@@ -19,10 +20,12 @@ class Feed {
  public:
   virtual ~Feed() = default;
 
-  /// All services of the registry that the configuration wants, replacing those of the last call; endpoints in any
-  /// order. A service whose frontend has no IP address (0.0.0.0 or ::) gets one from the agent's range, by its name.
-  /// The source is synced from now on. An empty list is honoured: the registry answered.
-  virtual void publish(std::vector<model::Service> services) = 0;
+  /// All services of the registry that the configuration wants, none null, replacing those of the last call; endpoints
+  /// in any order. A service whose frontend has no IP address (0.0.0.0 or ::) gets one from the agent's range, by its
+  /// name. The source is synced from now on. An empty list is honoured: the registry answered.
+  /// A pointer that was in the last call says that nothing changed about this service and costs next to nothing, less
+  /// still where services keep their order.
+  virtual void publish(std::vector<model::ServicePtr> services) = 0;
   /// The registry answered, and nothing changed: what was published is as fresh as this.
   virtual void confirm() = 0;
   /// A trouble that doesn't end the run: counted and shown, and the source is stale until the next publish() or
@@ -47,6 +50,22 @@ class Registry {
   /// fresh state, after a back-off with full jitter; what it published stays in force, stale. It must return within a
   /// second of feed.wake_fd() becoming readable.
   virtual base::Result<void> run(Feed& feed) = 0;
+};
+
+/// `services` as publish() wants them. One that equals the service at its place in `before` is that one.
+std::vector<model::ServicePtr> share(std::vector<model::Service> services,
+                                     const std::vector<model::ServicePtr>& before = {});
+
+/// When a client may publish: at once after a quiet time. While much changes, changes are put together, so that at most
+/// a fifth of the client's time goes into publishing.
+class PublishPace {
+ public:
+  [[nodiscard]] base::TimePoint due() const { return due_; }
+  void note(base::TimePoint begin, base::TimePoint end) { due_ = end + kRest * (end - begin); }
+
+ private:
+  static constexpr int kRest = 4;
+  base::TimePoint due_{};
 };
 
 }  // namespace mesh::discovery

@@ -23,7 +23,7 @@ class RegistrySource::Line final : public Feed {
  public:
   explicit Line(RegistrySource& source) : source_(source) {}
 
-  void publish(std::vector<model::Service> services) override {
+  void publish(std::vector<model::ServicePtr> services) override {
     source_.change_book([&](SourceBook& book) { return book.publish(std::move(services), now()); });
     note_success();
   }

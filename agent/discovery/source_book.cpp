@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "discovery/service_keys.hpp"
@@ -20,25 +21,8 @@ bool by_frontend(const model::ServicePtr& a, const model::ServicePtr& b) {
   return std::tie(a->frontend, a->name) < std::tie(b->frontend, b->name);
 }
 
-/// Collects what of an answer can't be used: the first is told, the rest counted.
-class Refusals {
- public:
-  void add(std::string what) {
-    if (count_++ == 0) first_ = std::move(what);
-  }
-  [[nodiscard]] std::optional<base::Error> error() const {
-    if (count_ == 0) return std::nullopt;
-    std::string message = "use all of the answer: " + first_;
-    if (count_ > kToldRefusals) message += fmt::format(" (and {} more)", count_ - kToldRefusals);
-    return base::Error{base::ErrorKind::kInvalid, std::move(message), "the rest is used", 0};
-  }
-
- private:
-  std::size_t count_ = 0;
-  std::string first_;
-};
-
 /// Sorts endpoints by address; of an address that stands twice the one of the first tier counts, with the most weight.
+template <typename Refusals>
 void accept_endpoints(model::Service& service, Refusals& refusals) {
   std::ranges::sort(service.endpoints, [](const model::Endpoint& a, const model::Endpoint& b) {
     return std::tie(a.address, a.tier, b.weight) < std::tie(b.address, b.tier, a.weight);
@@ -57,6 +41,25 @@ void accept_endpoints(model::Service& service, Refusals& refusals) {
 }
 
 }  // namespace
+
+/// Collects what of an answer can't be used: the first is told, the rest counted.
+class SourceBook::Refusals {
+ public:
+  void add(std::string what) {
+    if (count_++ == 0) first_ = std::move(what);
+  }
+  [[nodiscard]] std::size_t count() const { return count_; }
+  [[nodiscard]] std::optional<base::Error> error() const {
+    if (count_ == 0) return std::nullopt;
+    std::string message = "use all of the answer: " + first_;
+    if (count_ > kToldRefusals) message += fmt::format(" (and {} more)", count_ - kToldRefusals);
+    return base::Error{base::ErrorKind::kInvalid, std::move(message), "the rest is used", 0};
+  }
+
+ private:
+  std::size_t count_ = 0;
+  std::string first_;
+};
 
 SourceBook::SourceBook(Options options, Restored restored, Now now)
     : options_(std::move(options)),
@@ -80,75 +83,140 @@ SourceBook::SourceBook(Options options, Restored restored, Now now)
   show();
 }
 
-std::optional<base::Error> SourceBook::accept(std::vector<model::Service>& services) {
-  Refusals refusals;
-  addressed_.clear();
-  std::erase_if(services, [&](model::Service& service) {
-    service.source = options_.name;
-    if (service.origin.empty()) service.origin = options_.name;
-    if (!is_service_name(service.name)) {
-      refusals.add("'" + service.name + "' can't be a service's name: it is not 1 to 253 of a-z 0-9 . - / _");
-      return true;
+SourceBook::Taken SourceBook::take(model::ServicePtr said, Refusals& refusals) {
+  const std::size_t refused_before = refusals.count();
+  if (!is_service_name(said->name)) {
+    refusals.add("'" + said->name + "' can't be a service's name: it is not 1 to 253 of a-z 0-9 . - / _");
+    return {.said = std::move(said), .accepted = nullptr};
+  }
+  if (said->frontend.address.port == 0) {
+    refusals.add(said->name + " has no port");
+    return {.said = std::move(said), .accepted = nullptr};
+  }
+  auto service = std::make_shared<model::Service>(*said);
+  service->source = options_.name;
+  if (service->origin.empty()) service->origin = options_.name;
+  base::IpAddress& ip = service->frontend.address.ip;
+  if (ip.is_unspecified()) {
+    auto given = options_.give_address(service->name, ip.is_v4());
+    if (!given) {
+      refusals.add(given.error().to_string());
+      return {.said = std::move(said), .accepted = nullptr};
     }
-    if (service.frontend.address.port == 0) {
-      refusals.add(service.name + " has no port");
-      return true;
-    }
-    base::IpAddress& ip = service.frontend.address.ip;
-    if (ip.is_unspecified()) {
-      const bool v4 = ip.is_v4();
-      auto given = options_.give_address(service.name, v4);
-      if (!given) {
-        refusals.add(given.error().to_string());
-        return true;
-      }
-      ip = *given;
-      addressed_[service.name] = v4;
-    }
-    // A probe connects: to UDP it says nothing, unless it has a port of its own.
-    const bool udp = service.frontend.protocol == model::Protocol::kUdp;
-    if (udp && service.probe && service.probe->port == 0) service.probe = nullptr;
-    accept_endpoints(service, refusals);
-    return false;
-  });
-  return refusals.error();
+    ip = *given;
+  }
+  // A probe connects: to UDP it says nothing, unless it has a port of its own.
+  const bool udp = service->frontend.protocol == model::Protocol::kUdp;
+  if (udp && service->probe && service->probe->port == 0) service->probe = nullptr;
+  accept_endpoints(*service, refusals);
+  const bool as_said = service->source == said->source && service->origin == said->origin && service->same_as(*said);
+  model::ServicePtr accepted = as_said ? said : std::move(service);
+  return {.said = std::move(said), .accepted = std::move(accepted), .whole = refusals.count() == refused_before};
 }
 
 void SourceBook::touch_addresses() {
-  for (const auto& [name, v4] : addressed_) (void)options_.give_address(name, v4);  // they have one
+  for (const Taken& taken : taken_) {
+    const base::IpAddress& ip = taken.said->frontend.address.ip;
+    if (taken.accepted && ip.is_unspecified()) (void)options_.give_address(taken.said->name, ip.is_v4());  // it has one
+  }
 }
 
-bool SourceBook::publish(std::vector<model::Service> services, Now now) {
-  auto refused = accept(services);
+bool SourceBook::publish(std::vector<model::ServicePtr> said, Now now) {
+  Refusals refusals;
+  std::vector<Taken> before = std::exchange(taken_, {});
+  std::unordered_map<const model::Service*, Taken*> elsewhere;  // in `before`, not at their old place
+  std::vector<std::size_t> fresh;
+  taken_.reserve(said.size());
+  for (std::size_t i = 0; i < said.size(); ++i) {
+    if (i < before.size() && before[i].said == said[i] && before[i].whole) {
+      taken_.push_back(std::move(before[i]));
+      continue;
+    }
+    if (fresh.empty()) {
+      for (std::size_t j = i; j < before.size(); ++j) {
+        if (j >= said.size() || before[j].said != said[j]) elsewhere.emplace(before[j].said.get(), &before[j]);
+      }
+    }
+    const auto known = elsewhere.find(said[i].get());
+    const bool keeps = known != elsewhere.end() && known->second->whole;
+    taken_.push_back(keeps ? *known->second : take(std::move(said[i]), refusals));
+    fresh.push_back(i);
+  }
+  bool different = false;
+  if (!answered_ || before.size() != taken_.size() || !exchange_some(before, fresh, different)) {
+    different = exchange_all();
+  }
+  auto refused = refusals.error();
   if (refused && refused_ != refused) {
     ++status_.errors;
     ++status_.errors_by_kind[static_cast<std::size_t>(refused->kind)];
   }
   bool changed = refused_ != refused;
   refused_ = std::move(refused);
-
-  std::vector<model::ServicePtr> fresh;
-  fresh.reserve(services.size());
-  for (model::Service& service : services) fresh.push_back(std::make_shared<const model::Service>(std::move(service)));
-  std::ranges::sort(fresh, by_frontend);
-  endpoints_ = 0;
-  bool different = fresh.size() != services_.size();
-  auto old = services_.begin();
-  for (model::ServicePtr& service : fresh) {
-    endpoints_ += service->endpoints.size();
-    while (old != services_.end() && by_frontend(*old, service)) ++old;
-    if (old != services_.end() && (*old)->same_as(*service)) {
-      service = *old++;
-    } else {
-      different = true;
-    }
-  }
   if (different || !answered_) ++status_.updates;
-  services_ = std::move(fresh);
   answered_ = true;
   changed = confirm(now) || changed || different;
   if (changed) show();
   return changed;
+}
+
+/// Where each of `fresh` is the service that was at its place, with other endpoints or settings. False: they aren't,
+/// and nothing was done.
+bool SourceBook::exchange_some(const std::vector<Taken>& before, const std::vector<std::size_t>& fresh,
+                               bool& different) {
+  const auto same_name = [](const model::ServicePtr& a, const model::ServicePtr& b) {
+    return a->frontend == b->frontend && a->name == b->name;
+  };
+  std::vector<std::vector<model::ServicePtr>::iterator> places;
+  places.reserve(fresh.size());
+  for (const std::size_t i : fresh) {
+    const model::ServicePtr& old = before[i].accepted;
+    if (!old || !taken_[i].accepted || !same_name(old, taken_[i].accepted)) return false;
+    const auto place = std::ranges::lower_bound(services_, old, by_frontend);
+    if (place + 1 != services_.end() && same_name(*place, *(place + 1))) return false;  // it stands twice
+    places.push_back(place);
+  }
+  for (std::size_t i = 0; i < fresh.size(); ++i) {
+    model::ServicePtr& now = taken_[fresh[i]].accepted;
+    model::ServicePtr& place = *places[i];
+    if (place->same_as(*now)) {
+      now = place;
+      continue;
+    }
+    endpoints_ += now->endpoints.size();
+    endpoints_ -= place->endpoints.size();
+    place = now;
+    different = true;
+  }
+  return true;
+}
+
+/// Makes `services_` from all that was taken; whether it is different from before.
+bool SourceBook::exchange_all() {
+  std::vector<Taken*> order;
+  order.reserve(taken_.size());
+  for (Taken& taken : taken_) {
+    if (taken.accepted) order.push_back(&taken);
+  }
+  std::ranges::sort(order, [](const Taken* a, const Taken* b) {
+    return by_frontend(a->accepted, b->accepted) || (!by_frontend(b->accepted, a->accepted) && a < b);
+  });
+  const std::vector<model::ServicePtr> old = std::exchange(services_, {});
+  services_.reserve(order.size());
+  bool different = order.size() != old.size();
+  endpoints_ = 0;
+  auto candidate = old.begin();
+  for (Taken* const taken : order) {
+    while (candidate != old.end() && by_frontend(*candidate, taken->accepted)) ++candidate;
+    if (candidate != old.end() && (*candidate)->same_as(*taken->accepted)) {
+      taken->accepted = *candidate++;
+    } else {
+      different = true;
+    }
+    endpoints_ += taken->accepted->endpoints.size();
+    services_.push_back(taken->accepted);
+  }
+  return different;
 }
 
 bool SourceBook::confirm(Now now) {
@@ -233,14 +301,10 @@ model::ServicePtr SourceBook::under_trust(const model::ServicePtr& service) {
 }
 
 void SourceBook::show() {
-  if (trust_ == Trust::kAll) {
-    shown_ = services_;
-    return;
-  }
-  std::vector<model::ServicePtr> shown;
-  shown.reserve(services_.size());
-  for (const model::ServicePtr& service : services_) shown.push_back(under_trust(service));
-  shown_ = std::move(shown);
+  shown_.clear();
+  if (trust_ == Trust::kAll) return;
+  shown_.reserve(services_.size());
+  for (const model::ServicePtr& service : services_) shown_.push_back(under_trust(service));
 }
 
 model::SourceStatus SourceBook::status() const {
@@ -254,7 +318,7 @@ UpdatePtr SourceBook::update() {
   if (!speaking_) return nullptr;
   auto update = std::make_shared<model::Update>();
   update->generation = ++generation_;
-  update->services = shown_;
+  update->services = trust_ == Trust::kAll ? services_ : shown_;
   update->status = status();
   return update;
 }

@@ -9,8 +9,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -49,7 +49,7 @@ class SourceBook {
   SourceBook(Options options, Restored restored, Now now);
 
   // What the client says. True: there is something to publish.
-  bool publish(std::vector<model::Service> services, Now now);
+  bool publish(std::vector<model::ServicePtr> said, Now now);
   bool confirm(Now now);
   bool report(base::Error error, Now now);
   /// Time has passed.
@@ -69,14 +69,23 @@ class SourceBook {
 
   bool settle(Now now);  ///< State and trust as they follow from what was said; true: something to publish.
   [[nodiscard]] Trust trust_at(Now now);
-  std::optional<base::Error> accept(std::vector<model::Service>& services);
+  /// A service that the client said, and what became of it.
+  struct Taken {
+    model::ServicePtr said;
+    model::ServicePtr accepted;  ///< As it is in `services_`; null: it can't be used.
+    bool whole = false;          ///< Nothing of it was refused.
+  };
+  class Refusals;
+  Taken take(model::ServicePtr said, Refusals& refusals);
+  bool exchange_some(const std::vector<Taken>& before, const std::vector<std::size_t>& fresh, bool& different);
+  bool exchange_all();
   void show();
   model::ServicePtr under_trust(const model::ServicePtr& service);
 
   Options options_;
   std::vector<model::ServicePtr> services_;  ///< The last good ones, sorted by frontend.
-  std::vector<model::ServicePtr> shown_;     ///< As `trust_` lets them be used.
-  std::map<std::string, bool> addressed_;    ///< Names with an address of the range; true: IPv4.
+  std::vector<model::ServicePtr> shown_;     ///< As `trust_` lets them be used; none while all may be.
+  std::vector<Taken> taken_;                 ///< In the order in which the client said them.
   std::size_t endpoints_ = 0;
   model::SourceStatus status_;
   std::optional<base::Error> trouble_;  ///< Of the registry, while it stands.

@@ -33,7 +33,6 @@ constexpr milliseconds kMaxConnect = 5s;  // name, connect and welcome of one se
 constexpr std::size_t kMaxAuthFile = 4096;
 constexpr std::size_t kReadBytes = 64 << 10;
 constexpr auto kAuthPause = 30s;  // before a password is tried again
-constexpr int kPublishShare = 4;  // of its time the thread spends at most a fifth on publishing
 constexpr auto kNever = TimePoint::max();
 
 int poll_time(TimePoint until) {
@@ -282,7 +281,7 @@ class Session {
     std::array<pollfd, 2> waits{{{link_.fd(), static_cast<short>(POLLIN | (link_.has_to_write() ? POLLOUT : 0)), 0},
                                  {feed_.wake_fd(), POLLIN, 0}}};
     ::poll(waits.data(), waits.size(),
-           poll_time(std::min({heard_at_ + patience(), ping_at_, unsaid_ ? publish_at_ : kNever})));
+           poll_time(std::min({heard_at_ + patience(), ping_at_, unsaid_ ? pace_.due() : kNever})));
     if ((waits[0].revents & ~POLLOUT) != 0) return link_.read();
     return {};
   }
@@ -340,7 +339,7 @@ class Session {
   /// Publishes what changed. Many changes are put together, so that publishing leaves time for reading.
   void tell() {
     const TimePoint now = base::steady_now();
-    if (now < publish_at_) return;
+    if (now < pace_.due()) return;
     auto services = unsaid_ ? watch_.take_update() : std::nullopt;
     unsaid_ = false;
     for (base::Error& error : watch_.take_reports()) {
@@ -349,8 +348,7 @@ class Session {
     }
     if (services) {
       feed_.publish(std::move(*services));
-      const TimePoint end = base::steady_now();
-      publish_at_ = end + kPublishShare * (end - now);
+      pace_.note(now, base::steady_now());
       published_ = true;
     } else if (confirmed_ && published_ && watch_.is_settled()) {
       feed_.confirm();
@@ -369,7 +367,7 @@ class Session {
   std::deque<std::pair<std::int32_t, ZookeeperWatch::Ask>> in_flight_;
   TimePoint heard_at_{};  // a whole answer
   TimePoint ping_at_{};
-  TimePoint publish_at_{};
+  PublishPace pace_;
   bool unsaid_ = true;      // something may have changed since the last update
   bool confirmed_ = false;  // the server is there
   bool published_ = false;

@@ -6,6 +6,8 @@
 #include <tuple>
 #include <utility>
 
+#include "discovery/registry.hpp"
+
 namespace mesh::discovery {
 namespace {
 
@@ -246,7 +248,7 @@ void ZookeeperWatch::finish(const std::string& folder, Service& service) {
   if (!first && instances == service.instances) return;
   service.instances = std::move(instances);
   ConsulMapped mapped = mapper_.map(service.name, *service.rule, service.instances, service.kept);
-  service.mapped = std::move(mapped.services);
+  service.mapped = share(std::move(mapped.services), service.mapped);
   changed_ = true;
   if (mapped.notes != service.notes && !mapped.notes.empty()) {
     std::string text;
@@ -260,18 +262,18 @@ void ZookeeperWatch::report(std::string what, std::string remedy) {
   if (reports_.size() < kMaxReports) reports_.push_back({ErrorKind::kInvalid, std::move(what), std::move(remedy), 0});
 }
 
-std::optional<std::vector<model::Service>> ZookeeperWatch::take_update() {
+std::optional<std::vector<model::ServicePtr>> ZookeeperWatch::take_update() {
   if (unknown_ == 0 && !complete_) {
     complete_ = true;
     kept_.clear();
   }
   if (!complete_ || !std::exchange(changed_, false)) return std::nullopt;
-  std::vector<model::Service> update;
+  std::vector<model::ServicePtr> update;
   std::set<std::tuple<std::string, base::SocketAddress, model::Protocol>> seen;
   std::string twice;
   for (const auto& [folder, service] : services_) {
-    for (const model::Service& one : service.mapped) {
-      if (seen.emplace(one.name, one.frontend.address, one.frontend.protocol).second) {
+    for (const model::ServicePtr& one : service.mapped) {
+      if (seen.emplace(one->name, one->frontend.address, one->frontend.protocol).second) {
         update.push_back(one);
       } else {
         twice += (twice.empty() ? "" : ", ") + folder;

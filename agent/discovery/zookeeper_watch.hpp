@@ -43,7 +43,7 @@ class ZookeeperWatch {
   void happened(const ZookeeperNews& news);
 
   /// All services, if all is known and something changed since.
-  std::optional<std::vector<model::Service>> take_update();
+  std::optional<std::vector<model::ServicePtr>> take_update();
   /// All is known and nothing is to be read.
   [[nodiscard]] bool is_settled() const { return pending_ == 0; }
   /// What is wrong with nodes, since the last call.
@@ -73,7 +73,7 @@ class ZookeeperWatch {
     std::size_t pending = 0;  ///< Of its nodes.
     bool known = false;
     std::vector<ZookeeperInstance> instances{};  ///< What `mapped` was made of.
-    std::vector<model::Service> mapped{};
+    std::vector<model::ServicePtr> mapped{};
     std::vector<std::string> notes{};
     ConsulKept kept{};
   };

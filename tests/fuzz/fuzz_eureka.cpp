@@ -15,8 +15,9 @@ namespace {
 using namespace mesh;
 using discovery::EurekaWatch;
 
-void check(const std::vector<model::Service>& services) {
-  for (const model::Service& service : services) {
+void check(const std::vector<model::ServicePtr>& services) {
+  for (const model::ServicePtr& pointer : services) {
+    const model::Service& service = *pointer;
     MESH_ASSERT(discovery::is_service_name(service.name));
     MESH_ASSERT(service.frontend.address.port != 0);
     MESH_ASSERT(std::ranges::adjacent_find(service.endpoints, std::ranges::greater_equal{},

@@ -63,8 +63,11 @@ class FakeFeed final : public Feed {
     [[maybe_unused]] const ssize_t written = ::write(event_.get(), &one, sizeof(one));
   }
 
-  void publish(std::vector<model::Service> services) override {
-    note([&] { said_.published.push_back(std::move(services)); });
+  void publish(std::vector<model::ServicePtr> services) override {
+    std::vector<model::Service> published;
+    published.reserve(services.size());
+    for (const model::ServicePtr& service : services) published.push_back(*service);
+    note([&] { said_.published.push_back(std::move(published)); });
   }
   void confirm() override {
     note([&] { ++said_.confirmed; });

@@ -171,8 +171,8 @@ class WatchTest : public testing::Test {
     if (!services) return lines;
     lines.emplace_back("update");
     for (const auto& one : *services) {
-      std::string& line = lines.emplace_back(one.name);
-      for (const auto& endpoint : one.endpoints) line += " " + endpoint.address.ip.to_string();
+      std::string& line = lines.emplace_back(one->name);
+      for (const auto& endpoint : one->endpoints) line += " " + endpoint.address.ip.to_string();
     }
     return lines;
   }

@@ -60,10 +60,10 @@ class EurekaWatchTest : public testing::Test {
   std::string update(const std::string& name = "orders") {
     const auto services = watch_->take_update();
     if (!services) return "nothing new";
-    for (const model::Service& service : *services) {
-      if (service.name != name) continue;
+    for (const model::ServicePtr& service : *services) {
+      if (service->name != name) continue;
       std::string text;
-      for (const auto& one : service.endpoints) {
+      for (const auto& one : service->endpoints) {
         text += (text.empty() ? "" : " ") + one.address.ip.to_string() + (one.weight == 0 ? " w0" : "") +
                 (one.draining ? " draining" : "");
       }
@@ -167,8 +167,8 @@ TEST_F(EurekaWatchTest, an_empty_delta_changes_nothing_and_an_empty_registry_tak
   const auto services = watch_->take_update();
   ASSERT_TRUE(services);
   ASSERT_EQ(services->size(), 1U) << "one is named by a rule, the other matched a pattern";
-  EXPECT_EQ(services->front().name, "orders");
-  EXPECT_THAT(services->front().endpoints, IsEmpty());
+  EXPECT_EQ(services->front()->name, "orders");
+  EXPECT_THAT(services->front()->endpoints, IsEmpty());
   take({{"p", "10.2.0.1", "UP", "DELETED", "PAY"}}, "");
   EXPECT_FALSE(watch_->take_update()) << "what is gone may be said to go again";
 }
@@ -249,14 +249,14 @@ TEST_F(EurekaWatchTest, services_are_probed_by_connecting_unless_something_else_
   take({{"a", "10.0.0.1"}}, "UP_1_");
   const auto services = watch_->take_update();
   ASSERT_TRUE(services);
-  ASSERT_TRUE(services->at(0).probe);
-  EXPECT_EQ(services->at(0).probe->type, model::ProbeType::kTcp);
-  EXPECT_EQ(services->at(0).probe->when, model::ProbeWhen::kUsed);
-  EXPECT_EQ(services->at(0).origin, "apps/ORDERS");
+  ASSERT_TRUE(services->at(0)->probe);
+  EXPECT_EQ(services->at(0)->probe->type, model::ProbeType::kTcp);
+  EXPECT_EQ(services->at(0)->probe->when, model::ProbeWhen::kUsed);
+  EXPECT_EQ(services->at(0)->origin, "apps/ORDERS");
   settings_.default_probe = false;
   make();
   take({{"a", "10.0.0.1"}}, "UP_1_");
-  EXPECT_FALSE(watch_->take_update()->at(0).probe);
+  EXPECT_FALSE(watch_->take_update()->at(0)->probe);
 }
 
 TEST_F(EurekaWatchTest, what_is_left_out_is_reported_once) {

@@ -6,6 +6,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <random>
+
+#include "base/random.hpp"
+
 namespace mesh::discovery::kubernetes {
 namespace {
 
@@ -406,6 +411,42 @@ TEST_F(KubernetesCluster, an_unchanged_service_keeps_its_pointer) {
   const auto after = cluster_.services();
   EXPECT_EQ(
       std::ranges::count_if(after, [&](const auto& one) { return std::ranges::find(before, one) != before.end(); }), 1);
+}
+
+TEST_F(KubernetesCluster, changes_one_by_one_lead_to_the_same_services_as_all_at_once) {
+  const std::uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(seed);
+  base::Random random(seed);
+  std::map<std::string, ServiceObject> services;
+  std::map<std::string, SliceObject> slices;
+  for (int round = 0; round < 1000; ++round) {
+    const std::string space = std::string(1, static_cast<char>('a' + random.below(6)));
+    const std::string key = space + "/orders";
+    switch (random.below(4)) {
+      case 0:
+        services[key] = service(space, "10.96.0." + std::to_string(random.below(8)));
+        cluster_.put(services[key]);
+        break;
+      case 1:
+        services.erase(key);
+        cluster_.remove_service(key);
+        break;
+      default: {
+        const SliceObject slice = slice_of(space, {endpoint("10.1.0." + std::to_string(random.below(4)))});
+        slices[slice.meta.key()] = slice;
+        cluster_.put(slice);
+      }
+    }
+    if (random.below(3) == 0) continue;
+    cluster_.update();
+    Cluster fresh(ImportRules{});
+    for (const auto& [one, object] : services) fresh.put(object);
+    for (const auto& [one, object] : slices) fresh.put(object);
+    fresh.update();
+    ASSERT_TRUE(std::ranges::equal(cluster_.services(), fresh.services(),
+                                   [](const auto& a, const auto& b) { return a->same_as(*b); }))
+        << "round " << round;
+  }
 }
 
 TEST_F(KubernetesCluster, of_two_that_claim_an_address_always_the_same_has_it) {

@@ -41,10 +41,10 @@ class Scripted final : public Registry {
   Run run_;
 };
 
-std::vector<model::Service> one_service(const char* name) {
-  model::Service service;
-  service.name = name;
-  service.frontend.address = *base::SocketAddress::parse("240.64.0.1:80");
+std::vector<model::ServicePtr> one_service(const char* name, const char* frontend = "240.64.0.1:80") {
+  auto service = std::make_shared<model::Service>();
+  service->name = name;
+  service->frontend.address = *base::SocketAddress::parse(frontend);
   return {service};
 }
 
@@ -131,9 +131,7 @@ TEST(RegistrySource, addresses_are_on_disk_before_they_are_used) {
     return {};
   };
   RegistrySource source(std::make_unique<Scripted>([](Feed& feed) -> base::Result<void> {
-                          auto services = one_service("a");
-                          services[0].frontend.address.ip = *base::IpAddress::parse("0.0.0.0");
-                          feed.publish(std::move(services));
+                          feed.publish(one_service("a", "0.0.0.0:80"));
                           feed.wait(1h);
                           return {};
                         }),

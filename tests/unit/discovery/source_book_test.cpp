@@ -3,6 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <random>
+#include <string>
+
+#include "base/random.hpp"
+
 namespace mesh::discovery {
 namespace {
 
@@ -11,11 +17,11 @@ using model::SourceState;
 
 base::SocketAddress address(const char* text) { return *base::SocketAddress::parse(text); }
 
-model::Service service(const char* name, const char* frontend, std::vector<const char*> endpoints) {
-  model::Service service;
-  service.name = name;
-  service.frontend.address = address(frontend);
-  for (const char* text : endpoints) service.endpoints.push_back({.address = address(text)});
+std::shared_ptr<model::Service> service(const char* name, const char* frontend, std::vector<const char*> endpoints) {
+  auto service = std::make_shared<model::Service>();
+  service->name = name;
+  service->frontend.address = address(frontend);
+  for (const char* text : endpoints) service->endpoints.push_back({.address = address(text)});
   return service;
 }
 
@@ -97,7 +103,7 @@ TEST_F(Book, without_a_first_answer_it_is_failed_and_what_was_restored_stays) {
   EXPECT_TRUE(nothing.report(kAway, now_));
   EXPECT_EQ(nothing.update()->status.state, SourceState::kFailed);
 
-  const auto old = std::make_shared<const model::Service>(service("a", "240.64.0.1:80", {"10.0.0.1:80"}));
+  const model::ServicePtr old = service("a", "240.64.0.1:80", {"10.0.0.1:80"});
   SourceBook restored = make({{old}, now_.wall - 60s});
   EXPECT_EQ(restored.update()->services, std::vector{old});
   EXPECT_EQ(restored.update()->status.state, SourceState::kConnecting);
@@ -122,13 +128,13 @@ TEST_F(Book, who_takes_over_tables_hears_nothing_before_the_first_answer_but_not
 
 TEST_F(Book, after_max_stale_only_what_a_probe_confirms_is_used_and_probes_begin_before) {
   SourceBook book = make();
-  model::Service dns = service("dns", "240.64.0.3:53", {"10.0.0.3:53"});
-  dns.frontend.protocol = model::Protocol::kUdp;
-  model::Service seldom = service("seldom", "240.64.0.4:80", {"10.0.0.4:80"});
+  const auto dns = service("dns", "240.64.0.3:53", {"10.0.0.3:53"});
+  dns->frontend.protocol = model::Protocol::kUdp;
+  const auto seldom = service("seldom", "240.64.0.4:80", {"10.0.0.4:80"});
   auto probe = std::make_shared<model::ProbePolicy>();
   probe->type = model::ProbeType::kHttp;
   probe->when = model::ProbeWhen::kUsed;
-  seldom.probe = probe;
+  seldom->probe = probe;
   book.publish({service("a", "240.64.0.1:80", {"10.0.0.1:80"}), dns, seldom}, now_);
   const UpdatePtr fresh = book.update();
   book.report(kAway, now_);
@@ -161,7 +167,7 @@ TEST_F(Book, after_max_stale_only_what_a_probe_confirms_is_used_and_probes_begin
 }
 
 TEST_F(Book, what_was_restored_old_is_probed_before_it_has_to_be_confirmed) {
-  const auto old = std::make_shared<const model::Service>(service("a", "240.64.0.1:80", {"10.0.0.1:80"}));
+  const model::ServicePtr old = service("a", "240.64.0.1:80", {"10.0.0.1:80"});
   SourceBook book = make({{old}, now_.wall - 24h});
   book.report(kAway, now_);
   EXPECT_NE(book.update()->services[0]->probe, nullptr);
@@ -202,10 +208,10 @@ TEST_F(Book, a_service_without_an_address_gets_one_by_its_name) {
   SourceBook book = make();
   book.publish({service("a", "1.1.1.1:80", {"10.0.0.1:80"}), service("b", "1.1.1.1:80", {"10.0.0.1:80"})}, now_);
   EXPECT_EQ(given_, 0);
-  model::Service nameless = service("a", "1.1.1.1:80", {"10.0.0.1:80"});
-  nameless.frontend.address.ip = *base::IpAddress::parse("0.0.0.0");
-  model::Service too_many = nameless;
-  too_many.name = "full";
+  const auto nameless = service("a", "1.1.1.1:80", {"10.0.0.1:80"});
+  nameless->frontend.address.ip = *base::IpAddress::parse("0.0.0.0");
+  const auto too_many = std::make_shared<model::Service>(*nameless);
+  too_many->name = "full";
   book.publish({nameless, too_many}, now_);
   ASSERT_EQ(book.update()->services.size(), 1u);
   EXPECT_EQ(book.update()->services[0]->frontend.to_string(), "240.65.0.1:80/tcp");
@@ -214,6 +220,66 @@ TEST_F(Book, a_service_without_an_address_gets_one_by_its_name) {
   given_ = 0;
   book.touch_addresses();
   EXPECT_EQ(given_, 1) << "what is in use stays in use";
+}
+
+TEST_F(Book, what_was_refused_is_tried_again_and_what_was_taken_is_not) {
+  SourceBook book = make();
+  const auto nameless = service("a", "0.0.0.0:80", {"10.0.0.1:80"});
+  const auto too_many = service("full", "0.0.0.0:80", {"10.0.0.1:80"});
+  book.publish({nameless, too_many}, now_);
+  EXPECT_EQ(given_, 2);
+  EXPECT_FALSE(book.publish({nameless, too_many}, now_));
+  EXPECT_EQ(given_, 3) << "there may be an address by now";
+  EXPECT_TRUE(book.status().error) << "it is still refused";
+  EXPECT_TRUE(book.publish({nameless}, now_));
+  EXPECT_FALSE(book.status().error);
+}
+
+/// A client that says the same pointers again, moves, adds, exchanges and drops services; and one that says all anew.
+TEST_F(Book, pointers_that_are_said_again_mean_the_same_as_new_ones) {
+  const std::uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(seed);
+  base::Random random(seed);
+  SourceBook shared = make();
+  std::vector<model::ServicePtr> said;
+  std::vector<model::ServicePtr> before;
+  const auto draw = [&] {
+    const std::string number = std::to_string(random.below(12));
+    const std::string name = "s" + number;
+    const std::string frontend =
+        "240.64.0." + std::to_string(random.below(4) == 0 ? random.below(12) : std::stoul(number)) + ":80";
+    const std::string endpoint = "10.0.0." + std::to_string(random.below(5)) + (random.below(20) == 0 ? ":0" : ":80");
+    return service(name.c_str(), frontend.c_str(), {endpoint.c_str(), "10.0.1.1:80"});
+  };
+  for (int round = 0; round < 2000; ++round) {
+    for (auto changes = random.below(4); changes > 0; --changes) {
+      const auto at = static_cast<std::ptrdiff_t>(random.below(said.size() + 1));
+      const auto what = random.below(4);
+      if (what == 0 || at == std::ssize(said)) {
+        said.insert(said.begin() + at, draw());
+      } else if (what == 1) {
+        said.erase(said.begin() + at);
+      } else if (what == 2) {
+        const auto changed = std::make_shared<model::Service>(*said[at]);
+        changed->endpoints.front().weight = static_cast<std::uint16_t>(random.below(3));
+        said[at] = changed;
+      } else {
+        std::swap(said[at], said[random.below(said.size())]);
+      }
+    }
+    const bool changed = shared.publish(said, now_);
+    SourceBook anew = make();
+    std::vector<model::ServicePtr> copies;
+    for (const auto& one : said) copies.push_back(std::make_shared<const model::Service>(*one));
+    anew.publish(std::move(copies), now_);
+    ASSERT_TRUE(std::ranges::equal(shared.services(), anew.services(),
+                                   [](const auto& a, const auto& b) { return a->same_as(*b); }))
+        << "round " << round;
+    ASSERT_EQ(shared.status().endpoints, anew.status().endpoints);
+    ASSERT_EQ(shared.status().error, anew.status().error);
+    if (!changed) ASSERT_EQ(shared.services(), before);
+    before = shared.services();
+  }
 }
 
 }  // namespace

@@ -113,8 +113,8 @@ class ZookeeperWatchTest : public testing::Test {
     if (!services) return "nothing";
     std::string text;
     for (const auto& service : *services) {
-      text += (text.empty() ? "" : "; ") + service.name;
-      for (const auto& endpoint : service.endpoints) text += " " + endpoint.address.to_string();
+      text += (text.empty() ? "" : "; ") + service->name;
+      for (const auto& endpoint : service->endpoints) text += " " + endpoint.address.to_string();
     }
     return text;
   }
@@ -327,7 +327,7 @@ TEST_F(ZookeeperWatchTest, a_tree_that_changes_all_the_time_is_known_when_it_res
     const auto all = watch_->take_update();
     ASSERT_TRUE(all);
     for (const auto& service : *all) {
-      for (const auto& endpoint : service.endpoints) known[service.name].insert(endpoint.address.to_string());
+      for (const auto& endpoint : service->endpoints) known[service->name].insert(endpoint.address.to_string());
     }
     EXPECT_EQ(known, wanted) << "seed " << seed;
   }
