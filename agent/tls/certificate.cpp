@@ -5,7 +5,6 @@
 #include <array>
 #include <cctype>
 #include <cstring>
-#include <ctime>
 #include <span>
 
 #include "base/address.hpp"
@@ -21,12 +20,6 @@ constexpr std::size_t kChainMax = 10;  // as many as OpenSSL takes from a peer b
 std::unexpected<base::Error> refused(std::string message, std::string remedy) {
   ERR_clear_error();
   return base::fail(base::ErrorKind::kInvalid, std::move(message), std::move(remedy));
-}
-
-base::WallTime time_of(const ASN1_TIME* time) {
-  std::tm parts{};
-  if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) return {};
-  return base::WallTime{std::chrono::seconds(::timegm(&parts))};
 }
 
 std::string name_of(const X509_NAME* name) {

@@ -7,8 +7,12 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include <algorithm>
+#include <ctime>
 #include <memory>
 #include <string_view>
+
+#include "base/clock.hpp"
 
 namespace mesh::tls {
 
@@ -28,6 +32,14 @@ using NamesPtr = std::unique_ptr<GENERAL_NAMES, Freer<GENERAL_NAMES_free>>;
 
 inline BioPtr read_only_bio(std::string_view text) {
   return BioPtr(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+}
+
+/// 1970 if it is none. Years beyond what a WallTime holds (2262) are its last.
+inline base::WallTime time_of(const ASN1_TIME* time) {
+  std::tm parts{};
+  if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) return {};
+  constexpr std::time_t kSecondsMax = std::chrono::floor<std::chrono::seconds>(base::Duration::max()).count();
+  return base::WallTime{std::chrono::seconds(std::clamp<std::time_t>(::timegm(&parts), 0, kSecondsMax))};
 }
 
 /// Nobody sits at a terminal to type a passphrase.

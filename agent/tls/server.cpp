@@ -20,6 +20,8 @@ constexpr const char* kSignatures =
     "ECDSA+SHA256:RSA-PSS+SHA256:ed25519:ECDSA+SHA384:RSA-PSS+SHA384:ECDSA+SHA512:RSA-PSS+SHA512:"
     "RSA+SHA256:RSA+SHA384:RSA+SHA512";
 constexpr int kVerifyDepth = 4;
+constexpr std::size_t kVerifiedMax = 10'000;      // certificates of clients; then all are forgotten
+constexpr std::chrono::minutes kVerifiedFor{10};  // at most, so that a clock that is set counts soon
 
 std::unexpected<base::Error> refused(const std::string& what, const Certificate& certificate) {
   return base::fail(base::ErrorKind::kInvalid, what + " of " + certificate.facts().subject + ": " + library_error(),
@@ -128,6 +130,35 @@ struct ServerCallbacks {
     return SSL_TLSEXT_ERR_OK;
   }
 
+  /// Follows the chain of a client's certificate unless that was done a short while ago. What was good stays good while
+  /// the chain and the revocation lists are valid: those of this context never change.
+  static int verify(X509_STORE_CTX* chain, void* of) {
+    const ServerContext& context = *static_cast<const ServerContext*>(of);
+    std::string digest(EVP_MAX_MD_SIZE, '\0');
+    unsigned size = 0;
+    if (X509_digest(X509_STORE_CTX_get0_cert(chain), EVP_sha256(), reinterpret_cast<unsigned char*>(digest.data()),
+                    &size) != 1) {
+      return 0;
+    }
+    digest.resize(size);
+    const base::WallTime now = base::wall_now();
+    const auto known = context.verified_.find(digest);
+    if (known != context.verified_.end() && now < known->second) {
+      X509_STORE_CTX_set_error(chain, X509_V_OK);
+      return 1;
+    }
+    if (X509_verify_cert(chain) != 1) return 0;
+    base::WallTime until =
+        std::min(now + kVerifiedFor, context.options_.authorities->lists_end().value_or(now + kVerifiedFor));
+    const STACK_OF(X509)* followed = X509_STORE_CTX_get0_chain(chain);
+    for (int i = 0; i < sk_X509_num(followed); ++i) {
+      until = std::min(until, time_of(X509_get0_notAfter(sk_X509_value(followed, i))));
+    }
+    if (context.verified_.size() >= kVerifiedMax) context.verified_.clear();
+    context.verified_[digest] = until;
+    return 1;
+  }
+
   /// A ticket keeps what was verified when it was sealed; it must not outlive the certificate or the lists.
   static SSL_TICKET_RETURN opened(SSL* ssl, SSL_SESSION* resumed, const unsigned char*, std::size_t,
                                   SSL_TICKET_STATUS status, void*) {
@@ -214,7 +245,8 @@ base::Result<SSL_CTX*> ServerContext::make_context(const Certificate* rsa, const
   SSL_CTX_set_min_proto_version(context, options_.tls12 ? TLS1_2_VERSION : TLS1_3_VERSION);
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                    SSL_OP_PRIORITIZE_CHACHA | SSL_OP_IGNORE_UNEXPECTED_EOF);
-  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+  // The chain is what the file says: else the library looks for issuers in every handshake.
+  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   MESH_ASSERT(SSL_CTX_set_cipher_list(context, kTls12Ciphers) == 1 &&
               SSL_CTX_set_ciphersuites(context, kTls13Ciphers) == 1 &&
@@ -234,6 +266,7 @@ base::Result<SSL_CTX*> ServerContext::make_context(const Certificate* rsa, const
   if (options_.verify != ClientVerify::kNone) {
     trust(context, *options_.authorities);
     SSL_CTX_set_verify_depth(context, kVerifyDepth);
+    SSL_CTX_set_cert_verify_callback(context, ServerCallbacks::verify, const_cast<ServerContext*>(this));
     SSL_CTX_set_verify(
         context, SSL_VERIFY_PEER | (options_.verify == ClientVerify::kRequire ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
         nullptr);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -64,6 +65,9 @@ class ServerContext {
 
   std::shared_ptr<const Library> library_;
   mutable ServerOptions options_;
+  /// Certificates of clients that were found good, by their SHA-256, until when that holds. A client connects again and
+  /// again, and following its chain costs as much as the rest of a resumed handshake.
+  mutable std::unordered_map<std::string, base::WallTime> verified_;
   std::string alpn_;                   ///< As the library wants it: lengths before names.
   std::string scope_;                  ///< Digest of what `scope` of the options promises.
   std::vector<ssl_ctx_st*> contexts_;  ///< The first is the default; one may stand several times.

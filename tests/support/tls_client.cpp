@@ -31,6 +31,16 @@ TlsClient::TlsClient(const Options& options) : context_(SSL_CTX_new(TLS_client_m
     X509_free(certificate);
     EVP_PKEY_free(key);
   }
+  start(options);
+}
+
+TlsClient::TlsClient(const TlsClient& same, ssl_session_st* session) : context_(same.context_) {
+  SSL_CTX_up_ref(context_);
+  const char* name = SSL_get_servername(same.ssl_, TLSEXT_NAMETYPE_host_name);
+  start({.server_name = name == nullptr ? "" : name, .session = session});
+}
+
+void TlsClient::start(const Options& options) {
   ssl_ = SSL_new(context_);
   SSL_set_bio(ssl_, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
   if (!options.server_name.empty()) SSL_set_tlsext_host_name(ssl_, options.server_name.c_str());

@@ -29,6 +29,8 @@ class TlsClient {
     ssl_session_st* session = nullptr;  ///< To resume.
   };
   explicit TlsClient(const Options& options);
+  /// Another connection of the same client, which resumes `session` unless it is null.
+  TlsClient(const TlsClient& same, ssl_session_st* session);
   ~TlsClient();
   TlsClient(const TlsClient&) = delete;
   TlsClient& operator=(const TlsClient&) = delete;
@@ -48,8 +50,10 @@ class TlsClient {
   [[nodiscard]] ssl_st* ssl() const { return ssl_; }
 
  private:
+  void start(const Options& options);
+
   ssl_ctx_st* context_;
-  ssl_st* ssl_;
+  ssl_st* ssl_ = nullptr;
 };
 
 /// Lets both talk, in pieces of `piece` bytes, until nobody has anything to say. Returns what the server decrypted.

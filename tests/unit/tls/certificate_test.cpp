@@ -46,9 +46,11 @@ TEST(TlsCertificate, an_encrypted_key_is_refused_and_nobody_is_asked_for_its_pas
 }
 
 TEST(TlsCertificate, its_facts) {
-  const auto authority = test::make_authority("root", in_hours(1));
+  const auto end = in_hours(12);
+  const auto issuer_end = in_hours(1);
+  const auto authority = test::make_authority("root", issuer_end);
   const auto pem = test::make_certificate_for("DNS:Shop.Test,DNS:*.shop.test,IP:10.0.0.1,IP:fd00::1,URI:spiffe://x/y",
-                                              in_hours(12), &authority, test::KeyKind::kRsa2048);
+                                              end, &authority, test::KeyKind::kRsa2048);
   const auto made = Certificate::parse(pem.certificate + authority.certificate, pem.key);
   ASSERT_TRUE(made) << made.error().to_string();
   const CertificateFacts& facts = (*made)->facts();
@@ -59,8 +61,8 @@ TEST(TlsCertificate, its_facts) {
   EXPECT_EQ(facts.dns_names, (std::vector<std::string>{"shop.test", "*.shop.test"}));
   EXPECT_EQ(facts.addresses, (std::vector<std::string>{"10.0.0.1", "fd00::1"}));
   EXPECT_EQ(facts.uris, (std::vector<std::string>{"spiffe://x/y"}));
-  EXPECT_EQ(facts.not_after, in_hours(12));
-  EXPECT_EQ(facts.chain_ends, in_hours(1)) << "its issuer ends first";
+  EXPECT_EQ(facts.not_after, end);
+  EXPECT_EQ(facts.chain_ends, issuer_end) << "its issuer ends first";
   EXPECT_EQ(facts.fingerprint.size(), 64u);
 }
 
@@ -73,7 +75,8 @@ TEST(TlsAuthorities, are_certificates_and_the_lists_of_those) {
     return made ? std::string("taken") : made.error().message;
   };
   const std::string list = test::make_revocation_list(root, {}, in_hours(2));
-  const std::string other_list = test::make_revocation_list(other, {}, in_hours(1));
+  const auto end = in_hours(1);
+  const std::string other_list = test::make_revocation_list(other, {}, end);
   EXPECT_EQ(message(root.certificate, ""), "taken");
   EXPECT_EQ(message(root.certificate, list), "taken");
   EXPECT_EQ(message("", ""), "use the authorities: there is no PEM certificate");
@@ -85,7 +88,7 @@ TEST(TlsAuthorities, are_certificates_and_the_lists_of_those) {
   const auto both = Authorities::parse(root.certificate + other.certificate, list + other_list);
   ASSERT_TRUE(both) << both.error().to_string();
   EXPECT_EQ((*both)->facts().size(), 2u);
-  EXPECT_EQ((*both)->lists_end(), in_hours(1));
+  EXPECT_EQ((*both)->lists_end(), end);
 }
 
 }  // namespace

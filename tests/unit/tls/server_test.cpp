@@ -326,6 +326,31 @@ TEST_F(TlsServer, clients_show_a_certificate_if_they_have_to) {
   EXPECT_EQ(verdict(stranger, ClientVerify::kNone), "open");
 }
 
+TEST_F(TlsServer, a_client_that_was_good_is_not_good_for_other_clients_or_under_other_rules) {
+  const auto authority = test::make_authority("clients", in_hours(12));
+  const auto good = test::make_certificate_for("DNS:good.test", in_hours(12), &authority);
+  const auto impostor = test::make_certificate_for("DNS:good.test", in_hours(12), nullptr);
+  const auto rules = [&](const std::vector<test::CertificatePem>& revoked) {
+    return server_of({.certificates = {parsed(pem_)},
+                      .verify = ClientVerify::kRequire,
+                      .authorities = *Authorities::parse(
+                          authority.certificate, test::make_revocation_list(authority, revoked, in_hours(12)))});
+  };
+  const auto opens = [](const std::shared_ptr<const ServerContext>& context, const test::CertificatePem& shown) {
+    ServerSession server_side(context);
+    test::TlsClient client({.certificate = shown});
+    test::talk(client, server_side);
+    return server_side.state() == State::kOpen;
+  };
+  const auto context = rules({});
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(opens(context, good));
+    EXPECT_FALSE(opens(context, impostor));
+    EXPECT_FALSE(opens(context, {.certificate = good.certificate, .key = impostor.key})) << "without its key";
+  }
+  EXPECT_FALSE(opens(rules({good}), good));
+}
+
 /// A client's session with one server, offered to another (or the same) server.
 class TlsTickets : public TlsServer {
  protected:
