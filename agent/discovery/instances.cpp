@@ -51,6 +51,7 @@ std::vector<model::Endpoint> endpoints_of(std::span<const Instance> instances, s
       endpoint.draining = instance.draining;
       endpoint.zone = instance.zone;
       endpoint.node = instance.node;
+      endpoint.tier = instance.tier;
       found.emplace_back(std::move(endpoint), instance.rank);
     }
   }

@@ -32,6 +32,7 @@ struct Instance {
   bool weight_is_fixed = false;  ///< meshd-weight does not count: the registry says it must not get its usual share.
   bool draining = false;
   unsigned rank = 0;  ///< Of two with one address the one with the lower rank counts.
+  std::uint8_t tier = 0;
   std::string zone;
   std::string node;
   std::vector<std::pair<std::string, std::string>> meta;  ///< "meshd-..."

@@ -6,13 +6,14 @@
 #include "discovery/eureka.hpp"
 #include "discovery/kubernetes.hpp"
 #include "discovery/registry_type.hpp"
+#include "discovery/xds.hpp"
 #include "discovery/zookeeper.hpp"
 
 namespace mesh::discovery {
 
 std::span<const RegistryType* const> registry_types() {
   static constexpr std::array kTypes = {
-      &kDnsRegistry, &kKubernetesRegistry, &kConsulRegistry, &kZookeeperRegistry, &kEurekaRegistry,
+      &kDnsRegistry, &kKubernetesRegistry, &kConsulRegistry, &kZookeeperRegistry, &kEurekaRegistry, &kXdsRegistry,
   };
   return kTypes;
 }

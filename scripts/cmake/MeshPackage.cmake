@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# `cmake --install` and `cpack`: one Debian package, meshd, for `apt install ./meshd_*.deb`.
+# `cmake --install` and `cpack`: the Debian package meshd, for `apt install ./meshd_*.deb`, and meshd-xds with the library
+# that speaks xDS, so that hosts without xDS need no gRPC.
 # Installing touches nothing that runs: see deploy/debian/postinst and deploy/config/meshd.yaml.
 
 install(TARGETS meshd meshctl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
@@ -37,8 +38,23 @@ install(FILES ${generated}/completion.bash DESTINATION share/bash-completion/com
 install(FILES ${generated}/completion.zsh DESTINATION share/zsh/vendor-completions RENAME _meshctl)
 install(FILES ${generated}/completion.fish DESTINATION share/fish/vendor_completions.d RENAME meshctl.fish)
 
+if(TARGET mesh_xds_module)
+  install(TARGETS mesh_xds_module LIBRARY DESTINATION lib/meshd COMPONENT xds)
+  install(FILES deploy/debian/copyright DESTINATION share/doc/meshd-xds COMPONENT xds)
+  install(FILES ${generated}/changelog.gz DESTINATION share/doc/meshd-xds COMPONENT xds)
+  set(CPACK_DEBIAN_XDS_PACKAGE_NAME meshd-xds)
+  set(CPACK_DEBIAN_XDS_PACKAGE_DEPENDS "meshd (= ${PROJECT_VERSION})")
+  set(CPACK_DEBIAN_XDS_PACKAGE_RECOMMENDS "")
+  set(CPACK_COMPONENT_XDS_DESCRIPTION "xDS for meshd
+ The library with which meshd takes services from an xDS control plane and
+ serves its own to Envoy and gRPC. The agent loads it when its configuration
+ asks for it.")
+endif()
+
 set(CPACK_GENERATOR DEB)
+set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_PACKAGE_NAME meshd)
+set(CPACK_DEBIAN_UNSPECIFIED_PACKAGE_NAME meshd)
 set(CPACK_PACKAGE_CONTACT "The meshd authors <meshd@users.noreply.github.com>")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "node-level mesh agent that balances connect() in the kernel")
 set(CPACK_DEBIAN_PACKAGE_DESCRIPTION
@@ -53,10 +69,11 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION net)
 set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
-set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "systemd")
+set(CPACK_DEBIAN_UNSPECIFIED_PACKAGE_RECOMMENDS "systemd")
+set(CPACK_DEBIAN_UNSPECIFIED_PACKAGE_SUGGESTS "meshd-xds")
 set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 foreach(script postinst prerm postrm conffiles)
-  list(APPEND CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_SOURCE_DIR}/deploy/debian/${script})
+  list(APPEND CPACK_DEBIAN_UNSPECIFIED_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_SOURCE_DIR}/deploy/debian/${script})
 endforeach()
 include(CPack)

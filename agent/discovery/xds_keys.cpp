@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "discovery/xds_keys.hpp"
+
+#include <algorithm>
+
+#include "discovery/service_keys.hpp"
+
+namespace mesh::discovery {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr std::size_t kMaxMetadata = 64;
+
+const XdsRule kFreshRule{};
+const XdsSettings kFreshXds{};
+
+void decode_server(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  const auto is = [&](std::string_view scheme) { return text.starts_with(scheme) && text.size() > scheme.size(); };
+  const bool is_unix = is("unix:///");
+  if (!is("grpc://") && !is("grpcs://") && !is_unix) {
+    decoder.error(value, "'" + text + "' is not the address of an xDS server",
+                  "write it as grpc://control-plane:18000, grpcs:// for TLS, or unix:///run/control-plane.sock");
+    return;
+  }
+  const std::string_view rest = std::string_view(text).substr(text.find("://") + 3);
+  if (text.find_first_of(" ?#@\t\r\n") != std::string::npos || (!is_unix && rest.contains('/'))) {
+    decoder.error(value, "an address has no path, query, user or space", "a token belongs in token_file");
+    return;
+  }
+  const auto colon = rest.rfind(':');
+  const bool has_port = colon != std::string_view::npos && colon + 1 < rest.size() && colon > 0 &&
+                        rest.find_first_not_of("0123456789", colon + 1) == std::string_view::npos;
+  if (!is_unix && !has_port) {
+    decoder.error(value, "'" + text + "' has no port", "write it as grpc://control-plane:18000");
+    return;
+  }
+  static_cast<XdsSettings*>(target)->server = std::move(text);
+}
+
+void decode_token_file(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (!text.empty() && !text.starts_with('/')) {
+    decoder.error(value, "a path starts with /");
+    return;
+  }
+  static_cast<XdsSettings*>(target)->token_file = std::move(text);
+}
+
+void decode_metadata(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  if (!decoder.is_map(value)) return;
+  if (value.items.size() > kMaxMetadata) {
+    decoder.error(value, "more than " + std::to_string(kMaxMetadata) + " entries");
+    return;
+  }
+  std::vector<std::pair<std::string, std::string>> metadata;
+  for (const Value& item : value.items) {
+    decoder.under(item.key, [&] {
+      std::string text;
+      if (decoder.string(key, item, text)) metadata.emplace_back(item.key, std::move(text));
+    });
+  }
+  static_cast<XdsSettings*>(target)->metadata = std::move(metadata);
+}
+
+Value encode_metadata(const Key&, const void* target, Secrets) {
+  Value map = Value::map();
+  for (const auto& [key, text] : static_cast<const XdsSettings*>(target)->metadata) map.add(key, Value::string(text));
+  return map;
+}
+
+void decode_match(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (text.empty() || text.find_first_not_of("*?") == std::string::npos) {
+    decoder.error(value, "matches whatever is there", "name clusters or a part of their names, or write all");
+    return;
+  }
+  static_cast<XdsRule*>(target)->match = std::move(text);
+}
+
+void decode_rule_address(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (const auto ip = base::IpAddress::parse(text); !text.empty() && (!ip || ip->is_unspecified())) {
+    decoder.error(value, "'" + text + "' is not an IP address",
+                  "write it as 240.64.0.10; the port is a key of its own");
+    return;
+  }
+  static_cast<XdsRule*>(target)->address = std::move(text);
+}
+
+void decode_rule_name(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (!text.empty() && !is_service_name(text)) {
+    decoder.error(value, "a name is 1 to 253 of a-z 0-9 . - / _");
+    return;
+  }
+  static_cast<XdsRule*>(target)->name = std::move(text);
+}
+
+void decode_rules(Decoder& decoder, const Key&, const Value& value, void* target) {
+  if (value.kind == Value::Kind::kNull || !decoder.is_list(value)) return;
+  std::vector<XdsRule> rules;
+  decoder.each(value, [&](const Value& item) {
+    XdsRule rule;
+    if (item.is_scalar() && item.kind != Value::Kind::kNull) {
+      const Key* const match = kXdsRuleTable.find("match");
+      match->decode(decoder, *match, item, &rule);
+    } else {
+      decoder.table(kXdsRuleTable, item, &rule);
+      for (const std::string_view only_one : {"name", "address"}) {
+        const Value* const written = item.find(only_one);
+        if (written == nullptr || rule.match.empty() || rule.is_exact()) continue;
+        decoder.under(only_one, [&] {
+          decoder.error_at(written->key_place, "is for one cluster, and '" + rule.match + "' can match several",
+                           "put the cluster's name into match");
+        });
+      }
+    }
+    rules.push_back(std::move(rule));
+  });
+  static_cast<XdsSettings*>(target)->services = std::move(rules);
+}
+
+Value encode_rules(const Key&, const void* target, Secrets secrets) {
+  Value list = Value::list();
+  for (const XdsRule& rule : static_cast<const XdsSettings*>(target)->services) {
+    list.items.push_back(rule == XdsRule{.match = rule.match}
+                             ? Value::string(rule.match)
+                             : encode(kXdsRuleTable, &rule, secrets, Encode::kChanged));
+  }
+  return list;
+}
+
+constexpr Key kRuleKeys[] = {
+    required(
+        with_decode(key<&XdsRule::match>("match", "Name of a cluster, a pattern with * and ?, or all."), decode_match)),
+    with_decode(key<&XdsRule::name>(
+                    "name", "Its name in the mesh; empty is the cluster's in lower case; of Istio's names the host."),
+                decode_rule_name),
+    with_decode(
+        key<&XdsRule::address>("address", "IP address of its frontend; empty is one of the agent's range, by name."),
+        decode_rule_address),
+    key<&XdsRule::port>(
+        "port", "Port of its frontend; 0 is that in Istio's name, else the one that most endpoints have.", {0, 65535}),
+};
+
+constexpr Key kXdsKeys[] = {
+    with_decode(key<&XdsSettings::server>("server", "grpc://host:port, grpcs://host:port for TLS, or unix:///path."),
+                decode_server),
+    with_decode(
+        key<&XdsSettings::token_file>("token_file", "File with a bearer token; a change of it means a new stream."),
+        decode_token_file),
+    table_key<&XdsSettings::tls>("tls", "For grpcs; a change of the files means a new stream.", kTlsFilesTable),
+    key<&XdsSettings::node_id>("node_id", "Of the node; empty is `agent.node`, else the name of the host."),
+    key<&XdsSettings::node_cluster>("node_cluster", "Of the node."),
+    {.name = "metadata",
+     .doc = "Of the node: names and texts.",
+     .schema = R"({"type":"object","maxProperties":64,"additionalProperties":{"type":"string"}})",
+     .decode = decode_metadata,
+     .encode = encode_metadata},
+    key<&XdsSettings::timeout>("timeout",
+                               "Longest wait for the first answer of a stream, and for the endpoints of a cluster.",
+                               between(1s, 5min)),
+    key<&XdsSettings::keepalive>(
+        "keepalive", "Between two pings of the connection; many servers hang up on more than one in 5 minutes.",
+        between(10s, 1h)),
+    {.name = "services",
+     .doc = "What becomes a service of the mesh: names, patterns or rules; the first that matches counts.",
+     .schema = R"({"type":["array","null"],"items":{"oneOf":[{"type":"string"},{"$ref":"#/definitions/xds_rule"}]}})",
+     .decode = decode_rules,
+     .encode = encode_rules},
+};
+
+}  // namespace
+
+const Table kXdsRuleTable{.name = "a rule", .keys = kRuleKeys, .defaults = &kFreshRule};
+const Table kXdsTable{.name = "xds", .keys = kXdsKeys, .defaults = &kFreshXds};
+
+bool XdsRule::is_exact() const { return match != kXdsAll && match.find_first_of("*?") == std::string::npos; }
+
+std::string XdsSettings::target() const {
+  const std::string rest = server.substr(server.find("://") + 3);
+  return server.starts_with("unix:") ? "unix:" + rest : rest;
+}
+
+void finish_xds_settings(Decoder& decoder, const Value& value, XdsSettings& settings) {
+  if (settings.services.empty()) {
+    decoder.warn(value, "no cluster is chosen, so nothing is taken from it", "add services: names, patterns, or all");
+  }
+  if (const Value* const token = value.find("token_file");
+      token != nullptr && !settings.token_file.empty() && settings.server.starts_with("grpc://")) {
+    decoder.warn(*token, "without TLS whoever is in between reads the token", "use grpcs:// or unix://");
+  }
+  if (settings.tls.certificate.empty() != settings.tls.key.empty()) {
+    decoder.error(*value.find("tls"), "a client's certificate needs its key",
+                  settings.tls.key.empty() ? "add key" : "add certificate");
+  }
+}
+
+}  // namespace mesh::discovery

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "xds/grpc/codec.hpp"
+
+#include "xds/proto/cluster.pb.h"
+#include "xds/proto/endpoint.pb.h"
+
+namespace mesh::xds {
+namespace {
+
+namespace core = envoy::config::core::v3;
+namespace discovery = envoy::service::discovery::v3;
+using ProtoAssignment = envoy::config::endpoint::v3::ClusterLoadAssignment;
+using ProtoCluster = envoy::config::cluster::v3::Cluster;
+
+constexpr int kInvalidArgument = 3;  // google.rpc.Code
+constexpr std::size_t kMaxProblems = 4;
+
+Health health_of(core::HealthStatus status) {
+  switch (status) {
+    case core::HEALTHY:
+      return Health::kHealthy;
+    case core::UNHEALTHY:
+      return Health::kUnhealthy;
+    case core::DRAINING:
+      return Health::kDraining;
+    case core::TIMEOUT:
+      return Health::kTimeout;
+    case core::DEGRADED:
+      return Health::kDegraded;
+    default:
+      return Health::kUnknown;  // a value of a later version too
+  }
+}
+
+Assignment from_proto(const ProtoAssignment& proto) {
+  Assignment assignment{.name = proto.cluster_name()};
+  assignment.localities.reserve(static_cast<std::size_t>(proto.endpoints_size()));
+  for (const auto& from : proto.endpoints()) {
+    Locality& locality = assignment.localities.emplace_back();
+    locality.region = from.locality().region();
+    locality.zone = from.locality().zone();
+    if (from.has_load_balancing_weight()) locality.weight = from.load_balancing_weight().value();
+    locality.priority = from.priority();
+    locality.endpoints.reserve(static_cast<std::size_t>(from.lb_endpoints_size()));
+    for (const auto& one : from.lb_endpoints()) {
+      LbEndpoint& endpoint = locality.endpoints.emplace_back();
+      const core::SocketAddress& address = one.endpoint().address().socket_address();
+      endpoint.address = address.address();
+      endpoint.port = address.port_value();
+      endpoint.health = health_of(one.health_status());
+      if (one.has_load_balancing_weight()) endpoint.weight = one.load_balancing_weight().value();
+    }
+  }
+  return assignment;
+}
+
+Cluster from_proto(const ProtoCluster& proto) {
+  Cluster cluster{.name = proto.name()};
+  if (proto.has_cluster_type()) {
+    cluster.kind = Cluster::Kind::kOther;
+    cluster.kind_name = proto.cluster_type().name();
+  } else if (proto.type() == ProtoCluster::EDS) {
+    const core::ConfigSource& from = proto.eds_cluster_config().eds_config();
+    if (from.has_ads() || from.has_self()) {
+      cluster.eds_name = proto.eds_cluster_config().service_name();
+    } else {
+      cluster.kind = Cluster::Kind::kOther;
+      cluster.kind_name = "EDS without ADS";
+    }
+  } else if (proto.type() == ProtoCluster::STATIC) {
+    cluster.kind = Cluster::Kind::kStatic;
+    cluster.assignment = from_proto(proto.load_assignment());
+  } else {
+    cluster.kind = Cluster::Kind::kOther;
+    cluster.kind_name = ProtoCluster::DiscoveryType_Name(proto.type());
+    if (cluster.kind_name.empty()) cluster.kind_name = std::to_string(proto.type());
+  }
+  return cluster;
+}
+
+template <typename Proto, typename Plain>
+void read_resources(const discovery::DiscoveryResponse& response, std::vector<Plain>& out, Answer& answer) {
+  out.reserve(static_cast<std::size_t>(response.resources_size()));
+  Proto proto;
+  for (int i = 0; i < response.resources_size(); ++i) {
+    const auto& any = response.resources(i);
+    if (any.type_url() == response.type_url() && proto.ParseFromString(any.value())) {
+      out.push_back(from_proto(proto));
+    } else if (answer.problems.size() < kMaxProblems) {
+      answer.problems.push_back("resource " + std::to_string(i) + " is no " + std::string(Proto::descriptor()->name()) +
+                                (any.type_url() == response.type_url() ? "" : ", but '" + any.type_url() + "'"));
+    }
+  }
+}
+
+}  // namespace
+
+discovery::DiscoveryRequest to_message(const Request& request) {
+  discovery::DiscoveryRequest message;
+  message.set_version_info(request.version);
+  message.set_type_url(std::string(type_url(request.type)));
+  message.set_response_nonce(request.nonce);
+  for (const std::string& name : request.names) message.add_resource_names(name);
+  if (request.error) {
+    message.mutable_error_detail()->set_code(kInvalidArgument);
+    message.mutable_error_detail()->set_message(*request.error);
+  }
+  if (request.node) {
+    core::Node& node = *message.mutable_node();
+    node.set_id(request.node->id);
+    node.set_cluster(request.node->cluster);
+    node.mutable_locality()->set_region(request.node->region);
+    node.mutable_locality()->set_zone(request.node->zone);
+    node.set_user_agent_name(request.node->user_agent);
+    node.set_user_agent_version(request.node->user_agent_version);
+    for (const auto& [key, value] : request.node->metadata) {
+      (*node.mutable_metadata()->mutable_fields())[key].set_string_value(value);
+    }
+  }
+  return message;
+}
+
+Answer from_message(const discovery::DiscoveryResponse& response) {
+  Answer answer{.type_url = response.type_url(),
+                .type = type_from(response.type_url()),
+                .version = response.version_info(),
+                .nonce = response.nonce()};
+  if (answer.type == Type::kCluster) read_resources<ProtoCluster>(response, answer.clusters, answer);
+  if (answer.type == Type::kEndpoints) read_resources<ProtoAssignment>(response, answer.assignments, answer);
+  return answer;
+}
+
+}  // namespace mesh::xds
