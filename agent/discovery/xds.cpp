@@ -104,16 +104,15 @@ class Run {
     return current && *current != credentials_;
   }
 
-  /// Publishing costs as much as there is, so it gets half of the time at most. A stream that is up is as good as an
-  /// answer: its server answered the last ping. A refusal stands beside what is in force.
+  /// A stream that is up is as good as an answer: its server answered the last ping. A refusal stands beside what is in
+  /// force.
   void tell() {
     for (base::Error& error : watch_.take_notes()) feed_.report(std::move(error));
     const TimePoint now = base::steady_now();
-    if (watch_.settled() && now >= publish_from_) {
+    if (watch_.settled() && now >= pace_.due()) {
       if (auto services = watch_.take_update()) {
         feed_.publish(std::move(*services));
-        const TimePoint ended = base::steady_now();
-        publish_from_ = ended + (ended - now);
+        pace_.note(now, base::steady_now());
         note_synced(now);
       } else if ((heard_ && !watch_.refused()) || now >= alive_due_) {
         feed_.confirm();
@@ -137,7 +136,7 @@ class Run {
   [[nodiscard]] milliseconds pause() const {
     const TimePoint now = base::steady_now();
     TimePoint until = std::min(watch_.due(), credentials_due_);
-    if (heard_ && watch_.settled()) until = std::min(until, publish_from_);
+    if (heard_ && watch_.settled()) until = std::min(until, pace_.due());
     if (synced_over_ && watch_.refused()) until = std::min(until, refused_due_);
     return std::clamp(std::chrono::ceil<milliseconds>(until - now), 0ms, kCredentialInterval);
   }
@@ -147,7 +146,7 @@ class Run {
   Feed& feed_;
   Credentials credentials_;
   TimePoint credentials_due_{};
-  TimePoint publish_from_{};
+  PublishPace pace_;
   bool heard_ = false;  ///< An answer that the feed does not know of.
   TimePoint alive_due_ = TimePoint::max();
   std::optional<base::Error> said_;  ///< Of refusals.

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "discovery/registry.hpp"
+
 namespace mesh::discovery {
 
 using base::TimePoint;
@@ -19,10 +21,6 @@ std::string quoted(std::string_view text) {
     if (static_cast<unsigned char>(c) < ' ' || static_cast<unsigned char>(c) > '~') c = '?';
   }
   return "'" + clean + "'";
-}
-
-bool same(const std::vector<model::Service>& a, const std::vector<model::Service>& b) {
-  return std::ranges::equal(a, b, [](const auto& one, const auto& other) { return one.same_as(other); });
 }
 
 }  // namespace
@@ -184,10 +182,9 @@ void XdsWatch::map(const std::string& name, Cluster& cluster, const std::vector<
     return;
   }
   InstancesMapped mapped = mapper_.map(as, instances, cluster.kept);
-  if (!same(mapped.services, cluster.mapped)) {
-    cluster.mapped = std::move(mapped.services);
-    changed_ = true;
-  }
+  auto shared = share(std::move(mapped.services), cluster.mapped);
+  changed_ = changed_ || shared != cluster.mapped;
+  cluster.mapped = std::move(shared);
   note(name, cluster, std::move(mapped.notes));
 }
 
@@ -249,9 +246,9 @@ TimePoint XdsWatch::due() const {
   return due;
 }
 
-std::optional<std::vector<model::Service>> XdsWatch::take_update() {
+std::optional<std::vector<model::ServicePtr>> XdsWatch::take_update() {
   if (!std::exchange(changed_, false)) return std::nullopt;
-  std::vector<model::Service> services;
+  std::vector<model::ServicePtr> services;
   for (const auto& [name, cluster] : clusters_) {
     services.insert(services.end(), cluster.mapped.begin(), cluster.mapped.end());
   }

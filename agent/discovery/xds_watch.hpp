@@ -44,7 +44,7 @@ class XdsWatch {
   /// Everything that is wanted was said on this stream.
   [[nodiscard]] bool settled() const { return clusters_said_ && awaited_ == 0; }
   /// All services, if something about them changed since the last call.
-  std::optional<std::vector<model::Service>> take_update();
+  std::optional<std::vector<model::ServicePtr>> take_update();
   /// What people should know, since the last call.
   std::vector<base::Error> take_notes();
   /// Why the last answer about clusters, or about endpoints, was refused, as long as it is.
@@ -57,7 +57,7 @@ class XdsWatch {
     const XdsRule* rule = nullptr;
     std::string eds_name;  ///< Empty: its endpoints stand in it.
     InstancesKept kept;
-    std::vector<model::Service> mapped;
+    std::vector<model::ServicePtr> mapped;
     std::vector<std::string> notes;
   };
   using Clusters = std::map<std::string, Cluster, std::less<>>;

@@ -14,8 +14,9 @@ namespace {
 
 using namespace mesh;
 
-void check(const std::vector<model::Service>& services) {
-  for (const model::Service& service : services) {
+void check(const std::vector<model::ServicePtr>& services) {
+  for (const model::ServicePtr& one : services) {
+    const model::Service& service = *one;
     MESH_ASSERT(discovery::is_service_name(service.name));
     MESH_ASSERT(service.frontend.address.port != 0);
     MESH_ASSERT(std::ranges::adjacent_find(service.endpoints, std::ranges::greater_equal{},

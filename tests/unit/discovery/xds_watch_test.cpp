@@ -67,9 +67,9 @@ class XdsWatchTest : public testing::Test {
     const auto services = watch_.take_update();
     if (!services) return "nothing new";
     std::string text;
-    for (const model::Service& service : *services) {
-      text += (text.empty() ? "" : "; ") + service.name;
-      for (const model::Endpoint& one : service.endpoints) text += " " + one.address.ip.to_string();
+    for (const model::ServicePtr& service : *services) {
+      text += (text.empty() ? "" : "; ") + service->name;
+      for (const model::Endpoint& one : service->endpoints) text += " " + one.address.ip.to_string();
     }
     return text;
   }
