@@ -34,20 +34,12 @@ struct bpf_sock_addr_kern___mesh {
 extern void *bpf_cast_to_kern_ctx(void *context) __ksym __weak;
 
 /*
- * May the socket have a record of an earlier connect()? Most never had one, so what is nearly free comes first. A TCP
- * socket keeps the address of its last peer, refused, reset or disconnected: one without has not connected before. A UDP
- * socket loses it with connect(AF_UNSPEC), but not the cookie that its record was made with; asking the helper for it
- * would make one.
+ * May the socket have a record of an earlier connect()? Most never had one, so what is nearly free comes first: a record
+ * is made with the socket's cookie, which no fresh socket has. To be asked before the helper is: that makes one. (A TCP
+ * socket's peer is no sign: a connect() that found no route leaves none, and its record.) Kernels that don't show the
+ * cookie look for a record each time.
  */
 static __always_inline int mesh_connected_before(struct bpf_sock_addr *ctx) {
-  const struct bpf_sock *sk = ctx->sk;
-  if (!sk) return 1;
-  if (ctx->protocol == MESH_IPPROTO_TCP) {
-    const __u32 peer = ctx->family == 2 /* AF_INET */
-                           ? sk->dst_ip4
-                           : sk->dst_ip6[0] | sk->dst_ip6[1] | sk->dst_ip6[2] | sk->dst_ip6[3];
-    return peer != 0;
-  }
   if (!mesh_config.has_kernel_context) return 1;
   const struct bpf_sock_addr_kern___mesh *context = bpf_cast_to_kern_ctx(ctx);
   return context->sk->__sk_common.skc_cookie.counter != 0;
@@ -74,8 +66,9 @@ static __always_inline int mesh_connect_elsewhere(struct bpf_sock_addr *ctx) {
 /* Opens the socket's record. A full map costs the answer of getpeername() and the feedback, not the connection. */
 static __always_inline void mesh_record_owner(struct bpf_sock_addr *ctx, const struct mesh_frontend_key *key,
                                               __u32 service_id, const struct mesh_choice *choice) {
+  const int connected_before = mesh_connected_before(ctx);
   const __u64 cookie = bpf_get_socket_cookie(ctx);
-  struct mesh_owner *record = mesh_connected_before(ctx) ? mesh_owner_find(cookie) : 0;
+  struct mesh_owner *record = connected_before ? mesh_owner_find(cookie) : 0;
   if (record) mesh_end_earlier(record, cookie);
   if (!record || !mesh_owner_retake(record, cookie)) record = mesh_owner_claim(cookie);
   if (!record) {

@@ -212,6 +212,16 @@ TEST_F(OutcomeTest, no_route_to_the_backend) {
   expect_only(MESH_UNREACHABLE, 0, 1);
 }
 
+TEST_F(OutcomeTest, no_route_to_the_backend_and_asked_again_on_the_same_socket) {
+  serve(at("198.51.100.1:80"));
+  {
+    const base::Fd client = open_socket(AF_INET, SOCK_STREAM);
+    for (int i = 0; i < 3; ++i) EXPECT_NE(connect_to(client, kVip), 0);
+    EXPECT_EQ(owners(), 1U) << owner_texts();
+  }
+  EXPECT_EQ(owners(), 0U) << owner_texts();
+}
+
 TEST_F(OutcomeTest, reset_by_the_peer) {
   const Server server = tcp_server();
   serve(server.address);
