@@ -39,7 +39,7 @@ base::Result<std::unique_ptr<EpollLoop>> EpollLoop::make() {
   base::Fd wake = MESH_TRY(make_wake_fd());
   base::Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) return base::fail_errno(errno, "epoll_create1");
-  epoll_event event{.events = EPOLLIN, .data = {.fd = wake.get()}};
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = static_cast<std::uint64_t>(wake.get())}};
   if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) return base::fail_errno(errno, "epoll_ctl");
   return std::unique_ptr<EpollLoop>(new EpollLoop(std::move(wake), std::move(epoll)));
 }
@@ -68,6 +68,19 @@ void EpollLoop::send(int fd, std::span<const std::byte> buffer, Operation& opera
 
 void EpollLoop::poll(int fd, short events, Operation& operation) {
   begin(fd, kPoll, nullptr, static_cast<unsigned short>(events), operation);
+}
+
+void EpollLoop::watch(int fd, Watch& watch) {
+  epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.u64 = watches_.add(fd, watch)}};
+  // EEXIST: an operation had this descriptor before, and the kernel still knows it by that.
+  int result = ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
+  if (result != 0 && errno == EEXIST) result = ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+  MESH_ASSERT(result == 0);
+}
+
+void EpollLoop::unwatch(int fd, Watch& watch) {
+  watches_.remove(watch);
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
 void EpollLoop::close(int fd) {
@@ -150,7 +163,8 @@ void EpollLoop::wait_for_edge(Operation& operation) {
   MESH_ASSERT(waiting == nullptr);  // two operations of one kind on one descriptor
   // Added each time anew: the kernel forgets a descriptor when it is closed, whoever closes it. EEXIST: still known,
   // and an edge since the last look is queued.
-  epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET, .data = {.fd = operation.fd_}};
+  epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET,
+                    .data = {.u64 = static_cast<std::uint64_t>(operation.fd_)}};
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, operation.fd_, &event) != 0 && errno != EEXIST) {
     settle(operation, -errno);
     return;
@@ -176,7 +190,12 @@ void EpollLoop::run() {
     const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), timeout_ms);
     MESH_ASSERT(count >= 0 || errno == EINTR);
     for (int i = 0; i < count; ++i) {
-      const int fd = events[static_cast<std::size_t>(i)].data.fd;
+      const epoll_event& event = events[static_cast<std::size_t>(i)];
+      if (WatchTable::is_watch(event.data.u64)) {
+        watches_.tell(event.data.u64, event.events);
+        continue;
+      }
+      const int fd = event.data.fd;
       if (fd == wake_.get()) {
         std::uint64_t value = 0;
         [[maybe_unused]] const ssize_t size = ::read(fd, &value, sizeof(value));

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "io/loop_base.hpp"
+#include "io/watch_table.hpp"
 
 namespace mesh::io {
 
@@ -20,6 +21,8 @@ class EpollLoop final : public LoopBase {
   void receive(int fd, std::span<std::byte> buffer, Operation& operation) override;
   void send(int fd, std::span<const std::byte> buffer, Operation& operation) override;
   void poll(int fd, short events, Operation& operation) override;
+  void watch(int fd, Watch& watch) override;
+  void unwatch(int fd, Watch& watch) override;
   void close(int fd) override;
   void cancel(Operation& operation) override;
   void run() override;
@@ -46,6 +49,7 @@ class EpollLoop final : public LoopBase {
 
   base::Fd epoll_;
   std::unordered_map<int, Waiting> waiting_;
+  WatchTable watches_;
   Operation* settled_first_ = nullptr;  ///< Done, to be completed in the next step, oldest first.
   Operation* settled_last_ = nullptr;
 };

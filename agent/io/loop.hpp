@@ -62,6 +62,38 @@ class MemberOperation final : public Operation {
   Owner& owner_;
 };
 
+/// Is told when a descriptor becomes ready, edge by edge, until unwatch(): for those who read and write themselves. One
+/// that is destroyed must not be watching.
+class Watch {
+ public:
+  Watch() = default;
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+  [[nodiscard]] bool watching() const { return slot_ != kNone; }
+
+ protected:
+  ~Watch() = default;
+
+ private:
+  friend class WatchTable;
+  friend class FakeLoop;
+  /// `events`: POLLIN, POLLOUT, POLLRDHUP, POLLERR, POLLHUP, as poll(2) knows them. Soon after watch() the first call
+  /// tells how things stand. May watch and unwatch anything, and destroy this object.
+  virtual void ready(unsigned events) = 0;
+  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+  std::uint32_t slot_ = kNone;
+};
+
+template <typename Owner, void (Owner::*Member)(unsigned)>
+class MemberWatch final : public Watch {
+ public:
+  explicit MemberWatch(Owner& owner) : owner_(owner) {}
+
+ private:
+  void ready(unsigned events) override { (owner_.*Member)(events); }
+  Owner& owner_;
+};
+
 /// A one-shot timer; may be armed again from its own callback. Destroying an armed timer disarms it.
 class Timer {
  public:
@@ -106,6 +138,10 @@ class Loop {
   virtual void send(int fd, std::span<const std::byte> buffer,
                     Operation& operation) = 0;                        ///< result: bytes; no SIGPIPE
   virtual void poll(int fd, short events, Operation& operation) = 0;  ///< any pollable fd; result: revents
+  /// Watches a descriptor that has no operation in flight, nor another watch.
+  virtual void watch(int fd, Watch& watch) = 0;
+  /// No call of ready() follows, not even for what has happened already. Before the descriptor is closed.
+  virtual void unwatch(int fd, Watch& watch) = 0;
   /// Closes when convenient. No operation may be in flight on it.
   virtual void close(int fd) = 0;
   /// Asks for early completion with -ECANCELED. The operation still completes (maybe with its ordinary result).

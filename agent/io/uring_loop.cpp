@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/uring_loop.hpp"
 
+#include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -105,6 +106,22 @@ void UringLoop::poll(int fd, short events, Operation& operation) {
   begin(sqe, operation);
 }
 
+void UringLoop::poll_edges(int fd, std::uint64_t number) {
+  io_uring_sqe* sqe = next_sqe();
+  io_uring_prep_poll_multishot(sqe, fd, POLLIN | POLLOUT | POLLRDHUP);
+  io_uring_sqe_set_data64(sqe, number);
+}
+
+void UringLoop::watch(int fd, Watch& watch) { poll_edges(fd, watches_.add(fd, watch)); }
+
+void UringLoop::unwatch(int, Watch& watch) {
+  // The poll keeps the socket open until it is taken back, with the step that ends now at the latest.
+  io_uring_sqe* sqe = next_sqe();
+  io_uring_prep_poll_remove(sqe, watches_.remove(watch));
+  io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
+  io_uring_sqe_set_data64(sqe, kIgnore);
+}
+
 void UringLoop::close(int fd) {
   io_uring_sqe* sqe = next_sqe();
   io_uring_prep_close(sqe, fd);
@@ -164,12 +181,22 @@ void UringLoop::reap() {
     struct Completion {
       std::uint64_t user_data;
       std::int32_t result;
+      std::uint32_t flags;
     };
     std::array<Completion, 128> completions;
-    for (unsigned i = 0; i < count; ++i) completions[i] = {batch[i]->user_data, batch[i]->res};
+    for (unsigned i = 0; i < count; ++i) completions[i] = {batch[i]->user_data, batch[i]->res, batch[i]->flags};
     io_uring_cq_advance(&ring_, count);
     for (unsigned i = 0; i < count; ++i) {
       if (completions[i].user_data == kIgnore) continue;
+      if (WatchTable::is_watch(completions[i].user_data)) {
+        if (abandoning_) continue;
+        const auto& [number, events, flags] = completions[i];
+        // Rarely the kernel ends a poll by itself, as when the completion queue is full.
+        const int fd = (flags & IORING_CQE_F_MORE) == 0 && events >= 0 ? watches_.fd_of(number) : -1;
+        if (fd >= 0) poll_edges(fd, number);
+        watches_.tell(number, events < 0 ? static_cast<unsigned>(POLLERR) : static_cast<unsigned>(events));
+        continue;
+      }
       if (completions[i].user_data == kWake) {
         if (!abandoning_) listen_for_posts();
         continue;

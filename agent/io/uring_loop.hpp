@@ -9,6 +9,7 @@
 #include <liburing.h>
 
 #include "io/loop_base.hpp"
+#include "io/watch_table.hpp"
 
 namespace mesh::io {
 
@@ -23,6 +24,8 @@ class UringLoop final : public LoopBase {
   void receive(int fd, std::span<std::byte> buffer, Operation& operation) override;
   void send(int fd, std::span<const std::byte> buffer, Operation& operation) override;
   void poll(int fd, short events, Operation& operation) override;
+  void watch(int fd, Watch& watch) override;
+  void unwatch(int fd, Watch& watch) override;
   void close(int fd) override;
   void cancel(Operation& operation) override;
   void run() override;
@@ -35,6 +38,7 @@ class UringLoop final : public LoopBase {
   void begin(io_uring_sqe* sqe, Operation& operation);
   void listen_for_posts();
   void submit_and_wait();
+  void poll_edges(int fd, std::uint64_t number);
   void reap();
   void abandon_all();
 
@@ -42,6 +46,7 @@ class UringLoop final : public LoopBase {
   bool enabled_ = false;
   bool abandoning_ = false;
   std::size_t in_flight_count_ = 0;
+  WatchTable watches_;
   std::uint64_t wake_value_ = 0;  ///< Where the eventfd's counter is read to.
 };
 

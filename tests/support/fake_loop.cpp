@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/fake_loop.hpp"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -73,6 +74,29 @@ void FakeLoop::send(int fd, std::span<const std::byte> buffer, Operation& operat
 
 void FakeLoop::poll(int fd, short, Operation& operation) {
   begin({.kind = Kind::kPoll, .fd = fd, .at = now_}, operation);
+}
+
+void FakeLoop::watch(int fd, Watch& watch) {
+  MESH_ASSERT(!watch.watching());
+  watch.slot_ = 0;
+  watches_.push_back({fd, &watch});
+}
+
+void FakeLoop::unwatch(int, Watch& watch) {
+  watch.slot_ = Watch::kNone;
+  std::erase_if(watches_, [&](const Watched& one) { return one.watch == &watch; });
+}
+
+void FakeLoop::tell_watches() {
+  settle();
+  for (int round = 0; round < 64; ++round) {
+    for (std::size_t i = 0; i < watches_.size(); ++i) {
+      pollfd now{watches_[i].fd, POLLIN | POLLOUT | POLLRDHUP, 0};
+      if (::poll(&now, 1, 0) <= 0) continue;
+      watches_[i].watch->ready(static_cast<unsigned>(now.revents));
+      settle();
+    }
+  }
 }
 
 void FakeLoop::close(int fd) {

@@ -32,6 +32,10 @@ class FakeLoop final : public Loop {
   std::vector<Call> calls;  ///< All that were started, in order.
   std::vector<int> closed;  ///< Descriptors given to close(); really closed too.
 
+  /// Tells whoever watches a descriptor how it stands, until nobody has news: what the kernel's edges come to.
+  void tell_watches();
+  [[nodiscard]] std::size_t watched() const { return watches_.size(); }
+
   /// Moves the clock, running on the way what becomes due, in order.
   void advance(base::Duration by);
 
@@ -40,6 +44,8 @@ class FakeLoop final : public Loop {
   void receive(int fd, std::span<std::byte> buffer, Operation& operation) override;
   void send(int fd, std::span<const std::byte> buffer, Operation& operation) override;
   void poll(int fd, short events, Operation& operation) override;
+  void watch(int fd, Watch& watch) override;
+  void unwatch(int fd, Watch& watch) override;
   void close(int fd) override;
   void cancel(Operation& operation) override;
   void arm(Timer& timer, base::TimePoint deadline) override { timers_.arm(timer, deadline); }
@@ -64,6 +70,11 @@ class FakeLoop final : public Loop {
   base::TimePoint now_{std::chrono::hours(1)};
   TimerHeap timers_;
   std::vector<Pending> pending_;
+  struct Watched {
+    int fd;
+    Watch* watch;
+  };
+  std::vector<Watched> watches_;
   std::vector<std::move_only_function<void()>> posted_;
 };
 

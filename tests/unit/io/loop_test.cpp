@@ -13,6 +13,7 @@
 #include <cstring>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "base/fd.hpp"
 
@@ -287,6 +288,70 @@ TEST_P(LoopContract, the_longest_step_is_reported_once) {
   loop_->run();
   EXPECT_GE(loop_->take_longest_step(), 2ms);
   EXPECT_EQ(loop_->take_longest_step(), 0ms);
+}
+
+/// A watch that keeps what it was told.
+struct Seen {
+  void on_ready(unsigned value) {
+    events |= value;
+    ++times;
+    if (then) then();
+  }
+  MemberWatch<Seen, &Seen::on_ready> watch{*this};
+  unsigned events = 0;
+  int times = 0;
+  std::function<void()> then;
+};
+
+TEST_P(LoopContract, a_watch_is_told_of_every_edge_until_it_is_taken_back) {
+  Seen seen;
+  loop_->watch(near_.get(), seen.watch);
+  unsigned at_first = 0;
+  int reads = 0;
+  seen.then = [&] {
+    if (at_first == 0) {
+      at_first = std::exchange(seen.events, 0);
+      EXPECT_EQ(::write(far_.get(), "x", 1), 1);
+    }
+    char byte = 0;
+    if ((seen.events & POLLIN) == 0 || ::read(near_.get(), &byte, 1) != 1) return;
+    seen.events = 0;
+    if (++reads < 3) {
+      EXPECT_EQ(::write(far_.get(), "x", 1), 1);
+      return;
+    }
+    loop_->unwatch(near_.get(), seen.watch);
+    EXPECT_FALSE(seen.watch.watching());
+    EXPECT_EQ(::write(far_.get(), "x", 1), 1);
+    seen.times = 0;
+    loop_->post([this] { loop_->post([this] { loop_->stop(); }); });
+  };
+  loop_->run();
+  EXPECT_NE(at_first & POLLOUT, 0U);
+  EXPECT_EQ(reads, 3);
+  EXPECT_EQ(seen.times, 0) << "told after it was taken back";
+}
+
+TEST_P(LoopContract, an_event_of_a_watch_that_was_taken_back_is_not_told_to_its_successor) {
+  Seen first;
+  Seen second;
+  Seen third;
+  loop_->watch(near_.get(), first.watch);
+  loop_->watch(far_.get(), second.watch);
+  // Both are told in one step that they can write; the one that hears it first takes the other away.
+  bool taken = false;
+  const auto take_over = [&](int other_fd, Seen& other) {
+    if (std::exchange(taken, true)) return;
+    loop_->unwatch(other_fd, other.watch);
+    other.times = -1000;
+    loop_->watch(other_fd, third.watch);
+  };
+  first.then = [&] { take_over(far_.get(), second); };
+  second.then = [&] { take_over(near_.get(), first); };
+  third.then = [this] { loop_->stop(); };
+  loop_->run();
+  EXPECT_TRUE(first.times == -1000 || second.times == -1000) << "the one that was taken back was told";
+  EXPECT_GE(third.times, 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Loops, LoopContract, testing::Values(LoopKind::kUring, LoopKind::kEpoll),
