@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "api/common.hpp"
+#include "api/relay.hpp"
 
 namespace mesh::api {
 
@@ -323,6 +324,7 @@ struct Status {
   StateView saved_state;
   LoopView loop;
   CertificateView metrics_certificate;
+  RelayView relay;
   std::uint64_t memory_resident_bytes = 0;
   static void fields(auto& self, auto& visit) {
     visit("state", self.state);
@@ -354,6 +356,7 @@ struct Status {
     visit("saved_state", self.saved_state);
     visit("loop", self.loop);
     visit("metrics_certificate", self.metrics_certificate);
+    visit("relay", self.relay);
     visit("memory_resident_bytes", self.memory_resident_bytes);
   }
 };

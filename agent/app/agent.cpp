@@ -95,6 +95,14 @@ Agent::~Agent() {
   if (drainer_) drainer_->stop();
   if (reconciler_) reconciler_->stop();
   if (names_) names_->stop();
+  if (relay_) relay_->stop();
+}
+
+base::Result<void> Agent::make_relay() {
+  relay_ = std::make_unique<RelayKeeper>(start_.config.agent.run_dir + "/relay.sock");
+  // The last good state knows of no listeners: a relay that runs goes on as it is.
+  if (!start_.refused) relay_->set_settings(start_.config.relay);
+  return relay_->start();
 }
 
 base::Result<void> Agent::make_names() {
@@ -124,6 +132,7 @@ base::Result<std::unique_ptr<Agent>> Agent::make(StartConfig start, Signals sign
   MESH_CHECK(agent->make_sources());
   MESH_CHECK(agent->make_workers());
   MESH_CHECK(agent->make_names());
+  MESH_CHECK(agent->make_relay());
   MESH_CHECK(agent->make_admin());
   return agent;
 }
@@ -210,6 +219,7 @@ base::Result<void> Agent::make_workers() {
                                        datapath_->record_applied(reconciled->kernel_generation, reconciled->applied_at);
                                      prober_->set_services(reconciled->snapshot);
                                      if (names_) names_->set_services(reconciled->snapshot);
+                                     if (reconciled->routing) relay_->set_routing(reconciled->routing);
                                      drainer_->routes_changed();
                                      loop_.loop->post([this, reconciled] { on_reconciled(*reconciled); });
                                    });
@@ -458,6 +468,7 @@ void Agent::on_reload(const ConfigKeeper::Reloaded& reloaded) {
                                                        ? discovery::Vanished::kForget
                                                        : discovery::Vanished::kKeep);
   sources_->configure(state.config.sources, *reconciler_);
+  relay_->set_settings(state.config.relay);
   set_vip_routes(!state.config.sources.empty());
 }
 

@@ -28,6 +28,7 @@
 #include "app/names_keeper.hpp"
 #include "app/reconciler.hpp"
 #include "app/record_keeper.hpp"
+#include "app/relay_keeper.hpp"
 #include "app/scrape.hpp"
 #include "app/service_metrics.hpp"
 #include "app/source_keeper.hpp"
@@ -67,6 +68,7 @@ class Agent {
   base::Result<void> make_sources();
   base::Result<void> make_workers();
   base::Result<void> make_names();
+  base::Result<void> make_relay();
   [[nodiscard]] std::vector<Watcher::Part> make_watcher_parts();
   base::Result<void> make_admin();
 
@@ -109,6 +111,7 @@ class Agent {
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<health::Prober> prober_;
   std::unique_ptr<NamesKeeper> names_;  ///< Null: not wanted.
+  std::unique_ptr<RelayKeeper> relay_;
   observe::FlowLog flows_;
   std::optional<datapath::EventRing> events_;
   std::unique_ptr<observe::Journal> journal_;

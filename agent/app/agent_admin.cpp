@@ -125,6 +125,7 @@ api::Status AgentAdmin::status() {
     status.metrics_certificate = {agent_.certificate_->files().certificate, when(expires), seconds(expires - now),
                                   error ? error->to_string() : std::string()};
   }
+  status.relay = agent_.relay_->view();
   status.conditions = conditions_of(status);
   const bool degraded = std::ranges::any_of(status.conditions, [](const auto& c) { return c.severity == "degraded"; });
   status.state = agent_.stopping_ ? "stopping" : !reconciled->snapshot ? "starting" : degraded ? "degraded" : "healthy";

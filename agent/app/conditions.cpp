@@ -225,6 +225,28 @@ void look_at_certificate(const api::CertificateView& certificate, Conditions& fo
   }
 }
 
+void look_at_relay(const api::RelayView& relay, Conditions& found) {
+  if (relay.wanted && !relay.connected) {
+    found.degraded("relay_away",
+                   "no relay is connected: unless one serves with its last orders, nobody listens for TLS",
+                   "`systemctl status meshd-relay` says why");
+  }
+  for (const api::RelayListenerView& listener : relay.report.listeners) {
+    if (listener.error.empty()) continue;
+    const std::string message = fmt::format("listener {} on {}: {}", listener.name, listener.address, listener.error);
+    if (listener.state == "listening") {
+      found.notice("listener_stale", message + "; the certificates before stay in use",
+                   "correct the files, then `systemctl reload meshd-relay`");
+    } else {
+      found.degraded("listener_failed", message, "correct it, then `systemctl reload meshd-relay`");
+    }
+  }
+  for (const std::string& error : relay.errors) {
+    found.notice("listener_leads_nowhere", "a listener of the relay refuses connections: " + error,
+                 "correct service or routes of the listener");
+  }
+}
+
 }  // namespace
 
 std::string describe_drift(const api::DriftView& drift) {
@@ -249,6 +271,7 @@ std::vector<api::Condition> conditions_of(const api::Status& status) {
   look_at_tables(status, found);
   look_at_inputs(status, found);
   look_at_certificate(status.metrics_certificate, found);
+  look_at_relay(status.relay, found);
   if (status.probes.services_in_panic > 0) {
     found.notice("panic",
                  fmt::format("{} in panic: too few endpoints are up, so probe results are ignored there",

@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "app/config_keys.hpp"
+#include "app/relay_keys.hpp"
 #include "base/fd.hpp"
 #include "discovery/json_reader.hpp"
 #include "discovery/service_file.hpp"
@@ -76,6 +77,8 @@ class ConfigReader {
       file.decoder.context = &services;
       file.decoder.table(discovery::kPolicyTable, value, &config_.defaults);
     });
+    once(&Sections::relay, "relay",
+         [&](Parsed& file, const Value& value) { file.decoder.table(kRelayTable, value, &config_.relay); });
     for (Parsed& file : files_) decode_services(file);
     for (Parsed& file : files_) decode_files(file);
     for (Parsed& file : files_) {
@@ -319,6 +322,7 @@ std::string show_config(const Config& config, Format format) {
   }
   Value& sources = root.add("sources", Value::list());
   for (const auto& source : config.sources) sources.items.push_back(encode_source(source, kHide));
+  root.add("relay", encode(kRelayTable, &config.relay, kHide));
   std::string text;
   if (format == Format::kJson) {
     write_json(root, text);

@@ -17,6 +17,7 @@
 #include "discovery/source_keys.hpp"
 #include "discovery/vip_pool.hpp"
 #include "model/service.hpp"
+#include "relay/settings.hpp"
 
 namespace mesh::app {
 
@@ -85,7 +86,8 @@ struct Config {
   std::vector<model::ServicePtr> services;  ///< Inline ones, with endpoints.
   std::vector<FileReference> files;
   std::vector<discovery::SourceSpec> sources;  ///< In order of precedence, after services and files.
-  std::vector<std::string> read_files;         ///< What was read: meshd.yaml and its conf.d.
+  relay::Settings relay;
+  std::vector<std::string> read_files;  ///< What was read: meshd.yaml and its conf.d.
 
   /// For discovery::FileSource.
   [[nodiscard]] discovery::SourceInput source_input() const { return {services, files, defaults, std::nullopt}; }

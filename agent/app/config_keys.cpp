@@ -5,6 +5,7 @@
 #include <array>
 #include <bit>
 
+#include "app/relay_keys.hpp"
 #include "names/message.hpp"
 
 namespace mesh::app {
@@ -350,6 +351,7 @@ constexpr Key kRootKeys[] = {
                               R"({"type":["array","null"],"items":{"type":"string","pattern":"^/"}})"),
     section<&Sections::sources>("sources", "Registries that services come from, those named first first.", nullptr,
                                 R"({"type":["array","null"],"items":{"$ref":"#/definitions/source"}})"),
+    section<&Sections::relay>("relay", "What `meshd relay` listens on; in one file only.", &kRelayTable, ""),
 };
 
 }  // namespace

@@ -17,6 +17,7 @@ struct Sections {
   const discovery::Value* services = nullptr;
   const discovery::Value* files = nullptr;
   const discovery::Value* sources = nullptr;
+  const discovery::Value* relay = nullptr;
 };
 
 extern const discovery::Table kRootTable;   // Sections

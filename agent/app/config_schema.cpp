@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/config_keys.hpp"
+#include "app/relay_keys.hpp"
 #include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
 #include "discovery/service_keys.hpp"
@@ -92,6 +93,9 @@ void list_keys(const Table& table, const std::string& prefix, std::vector<std::s
     if (key.name == "probe") list_keys(discovery::kProbeTable, name + ".", names);
     if (key.name == "endpoints") list_keys(discovery::kEndpointTable, name + ".", names);
     if (key.name == "services" && prefix.empty()) list_keys(discovery::kServiceTable, name + ".", names);
+    if (key.name == "listeners") list_keys(kListenerTable, name + ".", names);
+    if (key.name == "routes") list_keys(kNameRouteTable, name + ".", names);
+    if (key.name == "certificates") list_keys(kCertificateTable, name + ".", names);
     if (key.name == "sources" && prefix.empty()) list_keys(discovery::source_table(), name + ".", names);
     for (const discovery::RegistryType* type : discovery::registry_types()) {
       if (type->elements != nullptr && &table == type->table && key.name == "services") {
@@ -113,7 +117,10 @@ std::string config_schema() {
                            {"ejection", object_schema(discovery::kEjectionTable)},
                            {"endpoint", object_schema(discovery::kEndpointTable)},
                            {"source", object_schema(discovery::source_table())},
-                           {"service", std::move(service)}};
+                           {"service", std::move(service)},
+                           {"listener", object_schema(kListenerTable)},
+                           {"route", object_schema(kNameRouteTable)},
+                           {"certificate", object_schema(kCertificateTable)}};
   for (const discovery::RegistryType* type : discovery::registry_types()) {
     if (type->elements != nullptr) {
       schema["definitions"][std::string(type->element_name)] = object_schema(*type->elements);

@@ -9,6 +9,7 @@
 #include "app/agent.hpp"
 #include "app/commands.hpp"
 #include "app/config.hpp"
+#include "app/relay_process.hpp"
 #include "app/state_store.hpp"
 #include "app/version.hpp"
 #include "base/log.hpp"
@@ -83,6 +84,20 @@ int run_agent(const std::string& config_path, const std::string& state_dir) {
   return result ? 0 : report(result.error());
 }
 
+int relay_main(const std::string& loop, const std::string& log_level, RelayOptions options) {
+  auto signals = Signals::block();
+  if (!signals) return report(signals.error());
+  if (loop == "io_uring") options.loop = io::LoopKind::kUring;
+  if (loop == "epoll") options.loop = io::LoopKind::kEpoll;
+  base::log::init({.level = base::log::level_from(log_level).value_or(base::log::Level::kInfo),
+                   .format = base::log::Format::kAuto,
+                   .fd = 2,
+                   .asynchronous = true});
+  const auto result = run_relay(options, *signals);
+  base::log::flush();
+  return result ? 0 : report(result.error());
+}
+
 int main(int argc, char** argv) {
   CLI::App app("meshd balances the connect() of unmodified applications in the kernel, over probed endpoints.");
   app.footer(
@@ -90,6 +105,7 @@ int main(int argc, char** argv) {
       "  sudo meshd check                          can this machine run it?\n"
       "  meshd --check-config /etc/meshd/meshd.yaml\n"
       "  sudo meshd run                            the agent, in the foreground\n"
+      "  sudo meshd relay                          what terminates TLS, beside it\n"
       "  sudo meshd dump --json                    the kernel tables, agent alive or dead\n"
       "  sudo meshd detach                         take everything out of the kernel\n\n"
       "Exit codes: 0 ok, 1 failure, 2 usage, 4 not found, 69 unavailable, 77 permission, 78 bad configuration.\n"
@@ -115,6 +131,21 @@ int main(int argc, char** argv) {
   run->add_option("--state-dir", state_dir, "Where the last good state is, for a start with a broken configuration")
       ->capture_default_str();
   run->callback([&] { action = [&] { return run_agent(options.config, state_dir); }; });
+
+  RelayOptions relay_options;
+  std::string relay_loop = "auto";
+  std::string relay_log_level = "info";
+  auto* relay = app.add_subcommand("relay", "Terminate TLS as the agent's configuration says; has the private keys");
+  relay->add_option("--socket", relay_options.socket, "Where the agent listens for it")->capture_default_str();
+  relay->add_option("--state-dir", relay_options.state_dir, "The last orders, for a start without an agent")
+      ->capture_default_str();
+  relay->add_option("--loop", relay_loop, "How the workers wait for their sockets")
+      ->check(CLI::IsMember({"auto", "io_uring", "epoll"}))
+      ->capture_default_str();
+  relay->add_option("--log-level", relay_log_level, "The least important lines to write")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+      ->capture_default_str();
+  relay->callback([&] { action = [&] { return relay_main(relay_loop, relay_log_level, relay_options); }; });
 
   const auto add = [&](const char* name, const char* help, int (*command)(const CommandOptions&)) {
     auto* sub = app.add_subcommand(name, help);

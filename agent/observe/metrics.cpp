@@ -9,6 +9,7 @@
 
 #include "mesh_reasons.h"
 #include "observe/metric_family.hpp"
+#include "observe/metrics_relay.hpp"
 #include "observe/metrics_services.hpp"
 
 namespace mesh::observe {
@@ -35,6 +36,7 @@ class Page final : public prometheus::Collectable {
     collect_discovery();
     collect_names();
     collect_probes();
+    for (Family& family : relay_families(input_.status.relay)) keep(std::move(family));
     collect_process();
     collect_services();
     collect_series();

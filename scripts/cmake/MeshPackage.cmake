@@ -4,7 +4,7 @@
 # Installing touches nothing that runs: see deploy/debian/postinst and deploy/config/meshd.yaml.
 
 install(TARGETS meshd meshctl RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(FILES deploy/systemd/meshd.service DESTINATION /lib/systemd/system)
+install(FILES deploy/systemd/meshd.service deploy/systemd/meshd-relay.service DESTINATION /lib/systemd/system)
 install(FILES deploy/systemd/meshd.sysusers DESTINATION lib/sysusers.d RENAME meshd.conf)
 install(FILES deploy/config/meshd.yaml DESTINATION /etc/meshd)
 install(DIRECTORY DESTINATION /etc/meshd/conf.d)

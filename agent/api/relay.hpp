@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// What agent and relay say to each other over relay.sock, and how the relay stands in Status.
+//
+//   relay -> agent   RelayHello, once; then RelayReport every second and when something changes
+//   agent -> relay   RelayOrders: at first and whenever they change; RelayRetire: a successor serves
+//
+// A message may bring descriptors; `descriptors` names them in their order. The agent keeps them as they are: listening
+// sockets, and what a successor shall have.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/codec.hpp"
+
+namespace mesh::api {
+
+struct RelayHello {
+  static constexpr std::string_view kKind = "RelayHello";
+  std::string version;
+  std::int64_t pid = 0;
+  std::vector<std::string> descriptors;  ///< What it holds: an agent that was restarted has none.
+  static void fields(auto& self, auto& visit) {
+    visit("version", self.version);
+    visit("pid", self.pid);
+    visit("descriptors", self.descriptors);
+  }
+};
+
+struct RelayEndpoint {
+  std::string address;
+  std::uint16_t weight = 1;
+  static void fields(auto& self, auto& visit) {
+    visit("address", self.address);
+    visit("weight", self.weight);
+  }
+};
+
+/// A service that a listener names, as it is routed now.
+struct RelayService {
+  std::string name;   ///< As the listener wrote it.
+  std::string error;  ///< Why it is none: unknown, or its name stands for several.
+  std::string algorithm;
+  std::uint32_t maglev_size = 0;
+  std::vector<RelayEndpoint> endpoints;  ///< That get connections; none: they are refused.
+  bool operator==(const RelayService&) const = default;
+  static void fields(auto& self, auto& visit) {
+    visit("name", self.name);
+    visit("error", self.error);
+    visit("algorithm", self.algorithm);
+    visit("maglev_size", self.maglev_size);
+    visit("endpoints", self.endpoints);
+  }
+};
+inline bool operator==(const RelayEndpoint& a, const RelayEndpoint& b) {
+  return a.address == b.address && a.weight == b.weight;
+}
+
+struct RelayOrders {
+  static constexpr std::string_view kKind = "RelayOrders";
+  std::string settings;  ///< `relay:` of the configuration, as JSON.
+  std::vector<RelayService> services;
+  std::vector<std::string> descriptors;  ///< What the agent keeps for a relay that starts.
+  static void fields(auto& self, auto& visit) {
+    visit("settings", self.settings);
+    visit("services", self.services);
+    visit("descriptors", self.descriptors);
+  }
+};
+
+struct RelayRetire {
+  static constexpr std::string_view kKind = "RelayRetire";
+  std::int64_t successor = 0;  ///< Its process.
+  static void fields(auto& self, auto& visit) { visit("successor", self.successor); }
+};
+
+/// A number of events by a name: of a reason, a cipher, a version.
+struct RelayCount {
+  std::string name;
+  std::uint64_t count = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("name", self.name);
+    visit("count", self.count);
+  }
+};
+
+struct RelayListenerView {
+  std::string name;
+  std::string address;
+  std::string mode;
+  std::string state;                 ///< "listening", "failed"
+  std::string error;                 ///< Why it does not listen, or why its newest certificates are not in use.
+  std::uint64_t active = 0;          ///< Connections, now.
+  std::uint64_t accepted = 0;        ///< Since the relay's start, as the next ones.
+  std::uint64_t relayed = 0;         ///< That reached a backend.
+  std::uint64_t bytes_received = 0;  ///< From clients, before TLS.
+  std::uint64_t bytes_sent = 0;
+  std::uint64_t retries = 0;           ///< Backends tried after another could not be reached.
+  std::uint64_t resumed = 0;           ///< Of the handshakes.
+  std::vector<RelayCount> handshakes;  ///< By version and cipher: "TLSv1.3 TLS_AES_128_GCM_SHA256".
+  std::vector<RelayCount> failed;      ///< Connections that ended before they were relayed, by reason.
+  std::vector<RelayCount> ended;       ///< Relayed ones, by how they ended.
+  static void fields(auto& self, auto& visit) {
+    visit("name", self.name);
+    visit("address", self.address);
+    visit("mode", self.mode);
+    visit("state", self.state);
+    visit("error", self.error);
+    visit("active", self.active);
+    visit("accepted", self.accepted);
+    visit("relayed", self.relayed);
+    visit("bytes_received", self.bytes_received);
+    visit("bytes_sent", self.bytes_sent);
+    visit("retries", self.retries);
+    visit("resumed", self.resumed);
+    visit("handshakes", self.handshakes);
+    visit("failed", self.failed);
+    visit("ended", self.ended);
+  }
+};
+
+struct RelayReport {
+  static constexpr std::string_view kKind = "RelayReport";
+  bool serving = false;  ///< The orders are in force: an earlier relay may retire.
+  std::string loop;      ///< "io_uring" or "epoll"
+  std::uint32_t workers = 0;
+  std::vector<RelayListenerView> listeners;
+  std::vector<std::string> descriptors;  ///< New ones, to be kept.
+  std::vector<std::string> kept;         ///< All that are still of use; the agent may forget others.
+  static void fields(auto& self, auto& visit) {
+    visit("serving", self.serving);
+    visit("loop", self.loop);
+    visit("workers", self.workers);
+    visit("listeners", self.listeners);
+    visit("descriptors", self.descriptors);
+    visit("kept", self.kept);
+  }
+};
+
+/// The relay in Status.
+struct RelayView {
+  bool wanted = false;     ///< The configuration has listeners.
+  bool connected = false;  ///< One serves and reports.
+  std::int64_t pid = 0;
+  std::string version;
+  std::uint64_t retiring = 0;       ///< Earlier relays that still have connections.
+  std::vector<std::string> errors;  ///< Services that listeners name and that are none.
+  RelayReport report;
+  static void fields(auto& self, auto& visit) {
+    visit("wanted", self.wanted);
+    visit("connected", self.connected);
+    visit("pid", self.pid);
+    visit("version", self.version);
+    visit("retiring", self.retiring);
+    visit("errors", self.errors);
+    visit("loop", self.report.loop);
+    visit("workers", self.report.workers);
+    visit("listeners", self.report.listeners);
+  }
+};
+
+}  // namespace mesh::api

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's side of the relay: tells it what to listen on and how services are routed, keeps its listening sockets,
+// and retires an earlier relay once its successor serves. A relay that is away costs nothing but a condition.
+//
+// The sockets are kept here as well as in the relay, so that none is closed while one of both lives: connections that
+// come while the relay is restarted wait in the kernel, and an agent that is restarted gets them back with the hello.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "api/relay.hpp"
+#include "app/relay_channel.hpp"
+#include "model/routing.hpp"
+#include "relay/settings.hpp"
+
+namespace mesh::app {
+
+/// How the services that listeners name are routed, in the order of their names.
+std::vector<api::RelayService> relay_services(const relay::Settings& settings, const model::RoutingTable& routing);
+
+class RelayKeeper {
+ public:
+  explicit RelayKeeper(std::string socket) : socket_(std::move(socket)) {}
+  ~RelayKeeper() { stop(); }
+
+  base::Result<void> start();
+  void stop();
+
+  // From any thread; the newest wins. Until both are known a relay gets no orders and goes on as it was.
+  void set_settings(const relay::Settings& settings);
+  void set_routing(model::RoutingTablePtr routing);
+  [[nodiscard]] api::RelayView view() const;
+
+ private:
+  struct Peer {
+    RelayChannel channel;
+    std::optional<api::RelayHello> hello;
+    api::RelayReport report;
+    bool ordered = false;  ///< It had its first orders, and with them all that is kept.
+    bool retired = false;
+  };
+  struct Inbox {
+    std::optional<relay::Settings> settings;
+    model::RoutingTablePtr routing;
+    bool stop = false;
+  };
+
+  void run();
+  void take_inbox(Inbox inbox);
+  void accept();
+  base::Result<void> take_message(Peer& peer);
+  void keep(const std::vector<std::string>& names, std::vector<base::Fd>& descriptors);
+  base::Result<void> send_orders(Peer& peer);
+  void publish();
+
+  const std::string socket_;
+  base::Fd listener_;
+  base::Fd wake_;
+  std::thread thread_;
+
+  mutable std::mutex mutex_;
+  Inbox inbox_;  ///< Guarded by mutex_, as the next.
+  api::RelayView view_;
+
+  // The thread's own.
+  std::vector<std::unique_ptr<Peer>> peers_;  ///< In the order they came; the last one that said hello is in charge.
+  std::map<std::string, base::Fd> kept_;
+  std::optional<relay::Settings> settings_;
+  std::string settings_text_;
+  model::RoutingTablePtr routing_;
+  std::optional<std::vector<api::RelayService>> services_;  ///< As ordered last.
+};
+
+}  // namespace mesh::app

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/relay_keys.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "discovery/json_reader.hpp"
+
+namespace mesh::discovery {
+template <>
+struct EnumNames<relay::Mode> {
+  static constexpr std::array<std::string_view, 2> names = {"terminate", "passthrough"};
+  static constexpr std::array<relay::Mode, 2> values = {relay::Mode::kTerminate, relay::Mode::kPassthrough};
+};
+}  // namespace mesh::discovery
+
+namespace mesh::app {
+
+using namespace std::chrono_literals;
+using discovery::between;
+using discovery::Decoder;
+using discovery::Key;
+using discovery::key;
+using discovery::Table;
+using discovery::table_key;
+using discovery::Value;
+
+namespace {
+
+constexpr std::size_t kMaxName = 63;
+
+const relay::Settings kFreshSettings{};
+const relay::ListenerSettings kFreshListener{};
+const relay::NameRoute kFreshRoute{};
+const relay::CertificatePair kFreshCertificate{};
+const relay::TlsSettings kFreshTls{};
+const relay::ProxyProtocol kFreshProxy{};
+const relay::Limits kFreshLimits{};
+
+template <auto Member>
+void decode_file(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (!text.starts_with('/')) {
+    decoder.error(value, "a path starts with /");
+    return;
+  }
+  static_cast<typename discovery::keys_detail::MemberTraits<decltype(Member)>::Object*>(target)->*Member =
+      std::move(text);
+}
+
+/// A list of objects of one table.
+template <auto Member, std::size_t Max, const Table& Elements>
+void decode_list(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  if (value.kind == Value::Kind::kNull || !decoder.is_list(value)) return;
+  auto& list = static_cast<typename discovery::keys_detail::MemberTraits<decltype(Member)>::Object*>(target)->*Member;
+  if (value.items.size() > Max) {
+    decoder.error(value, "more than " + std::to_string(Max) + " " + std::string(key.name));
+    return;
+  }
+  list.clear();
+  list.reserve(value.items.size());
+  decoder.each(value, [&](const Value& item) {
+    auto& element = list.emplace_back();
+    decoder.table(Elements, item, &element);
+  });
+}
+
+template <auto Member, const Table& Elements>
+Value encode_list(const Key&, const void* target, discovery::Secrets secrets) {
+  Value list = Value::list();
+  using Object = typename discovery::keys_detail::MemberTraits<decltype(Member)>::Object;
+  for (const auto& element : static_cast<const Object*>(target)->*Member) {
+    list.items.push_back(encode(Elements, &element, secrets));
+  }
+  return list;
+}
+
+template <auto Member, std::size_t Max, const Table& Elements>
+constexpr Key list_key(std::string_view name, std::string_view doc, std::string_view schema) {
+  return {.name = name,
+          .doc = doc,
+          .schema = schema,
+          .decode = decode_list<Member, Max, Elements>,
+          .encode = encode_list<Member, Elements>};
+}
+
+/// Lower case, as names are compared.
+void decode_sni(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  std::ranges::transform(text, text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
+  const std::string_view labels = text.starts_with("*.") ? std::string_view(text).substr(2) : std::string_view(text);
+  const bool good = !labels.empty() && labels.size() <= 253 && std::ranges::all_of(labels, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+  });
+  if (!good) {
+    decoder.error(value, "'" + text + "' is no name that a client can ask for",
+                  "write it as shop.example.com or *.example.com; service is for all others");
+    return;
+  }
+  static_cast<relay::NameRoute*>(target)->sni = std::move(text);
+}
+
+void decode_listener_name(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  const bool good = !text.empty() && text.size() <= kMaxName && std::ranges::all_of(text, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+  });
+  if (!good) {
+    decoder.error(value, "a listener's name is 1 to 63 of a-z 0-9 -");
+    return;
+  }
+  static_cast<relay::ListenerSettings*>(target)->name = std::move(text);
+}
+
+/// Unlike an address to connect to, it may be that of all interfaces.
+void decode_listen_address(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  const auto address = base::SocketAddress::parse(text);
+  if (!address) {
+    decoder.error(value, address.error().message, "write it as 0.0.0.0:443, \"[::]:443\" or 10.0.0.1:443");
+    return;
+  }
+  static_cast<relay::ListenerSettings*>(target)->address = *address;
+}
+
+constexpr Key kRouteKeys[] = {
+    required(with_decode(key<&relay::NameRoute::sni>("sni",
+                                                     "The name that clients ask for; *.example.com is any of "
+                                                     "one more label."),
+                         decode_sni)),
+    required(key<&relay::NameRoute::service>("service", "Where these connections go.")),
+};
+constexpr Key kCertificateKeys[] = {
+    required(with_decode(key<&relay::CertificatePair::certificate>(
+                             "certificate", "PEM file of the certificate, then its chain; the relay reads it."),
+                         decode_file<&relay::CertificatePair::certificate>)),
+    required(with_decode(key<&relay::CertificatePair::key>("key", "PEM file of its private key, without passphrase."),
+                         decode_file<&relay::CertificatePair::key>)),
+};
+
+}  // namespace
+
+const Table kNameRouteTable{.name = "routes", .keys = kRouteKeys, .defaults = &kFreshRoute};
+const Table kCertificateTable{.name = "certificates", .keys = kCertificateKeys, .defaults = &kFreshCertificate};
+
+namespace {
+
+constexpr std::size_t kCertificatesMax = 1000;
+
+constexpr Key kTlsKeys[] = {
+    list_key<&relay::TlsSettings::certificates, kCertificatesMax, kCertificateTable>(
+        "certificates", "Chosen by the name that a client asks for; the first is for all other names.",
+        R"({"type":"array","items":{"$ref":"#/definitions/certificate"}})"),
+};
+const Table kTlsTable{.name = "tls", .keys = kTlsKeys, .defaults = &kFreshTls};
+
+constexpr Key kProxyKeys[] = {
+    key<&relay::ProxyProtocol::accept>(
+        "accept", "Clients are behind a proxy: each connection begins with a header of version 2."),
+    key<&relay::ProxyProtocol::send>("send", "Backends get such a header first, with the client's address."),
+};
+const Table kProxyTable{.name = "proxy_protocol", .keys = kProxyKeys, .defaults = &kFreshProxy};
+
+constexpr Key kLimitKeys[] = {
+    key<&relay::Limits::connections>("connections", "At one time; the next one is closed at once.", {1, 10'000'000}),
+    key<&relay::Limits::connections_per_source>("connections_per_source", "Of them, from one address; 0 is any number.",
+                                                {0, 10'000'000}),
+    key<&relay::Limits::handshakes_per_second>("handshakes_per_second",
+                                               "Connections begun in a second; 0 is any number.", {0, 1'000'000}),
+    key<&relay::Limits::handshake_timeout>("handshake_timeout", "From accept until the client may send data.",
+                                           between(100ms, 5min)),
+    key<&relay::Limits::connect_timeout>("connect_timeout", "Of one backend; then another is tried.",
+                                         between(10ms, 1min)),
+    key<&relay::Limits::idle_timeout>("idle_timeout", "Connections without a byte for so long are closed.",
+                                      between(1s, 30 * 24h)),
+};
+const Table kLimitsTable{.name = "limits", .keys = kLimitKeys, .defaults = &kFreshLimits};
+
+constexpr Key kListenerKeys[] = {
+    required(with_decode(key<&relay::ListenerSettings::name>("name", "How it is called in status and metrics."),
+                         decode_listener_name)),
+    required(with_decode(
+        key<&relay::ListenerSettings::address>("address", "Where it listens: 0.0.0.0:443, [::]:443 for both families."),
+        decode_listen_address)),
+    key<&relay::ListenerSettings::mode>("mode", "terminate ends TLS here; passthrough only reads the name."),
+    key<&relay::ListenerSettings::service>(
+        "service", "Where connections go that no route is for: NAME, or NAME:PORT; \"\" refuses them."),
+    list_key<&relay::ListenerSettings::routes, relay::kRoutesMax, kNameRouteTable>(
+        "routes", "Services by the name that a client asks for.",
+        R"({"type":["array","null"],"items":{"$ref":"#/definitions/route"}})"),
+    table_key<&relay::ListenerSettings::tls>("tls", "Of mode terminate.", kTlsTable),
+    table_key<&relay::ListenerSettings::proxy_protocol>("proxy_protocol", "PROXY protocol version 2.", kProxyTable),
+    table_key<&relay::ListenerSettings::limits>("limits", "Of this listener.", kLimitsTable),
+};
+
+}  // namespace
+
+const Table kListenerTable{.name = "listeners", .keys = kListenerKeys, .defaults = &kFreshListener};
+
+namespace {
+
+/// What no single key can check.
+void check_listener(Decoder& decoder, const Value& value, const relay::ListenerSettings& listener) {
+  if (listener.name.empty() || listener.address.port == 0) return;  // said already
+  if (listener.service.empty() && listener.routes.empty()) {
+    decoder.error(value, "listener " + listener.name + " leads nowhere", "add service or routes");
+  }
+  const bool terminates = listener.mode == relay::Mode::kTerminate;
+  if (terminates && listener.tls.certificates.empty()) {
+    decoder.error(value, "listener " + listener.name + " has no certificate",
+                  "add tls: {certificates: [{certificate: FILE, key: FILE}]}, or mode: passthrough");
+  } else if (!terminates && !listener.tls.certificates.empty()) {
+    decoder.error(value, "listener " + listener.name + " passes TLS through and has a certificate",
+                  "remove tls, or mode");
+  }
+}
+
+void decode_listeners(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  const std::size_t errors = decoder.error_count();
+  decode_list<&relay::Settings::listeners, relay::kListenersMax, kListenerTable>(decoder, key, value, target);
+  if (decoder.error_count() != errors) return;
+  const auto& listeners = static_cast<const relay::Settings*>(target)->listeners;
+  for (std::size_t i = 0; i < listeners.size(); ++i) {
+    decoder.element(value.items[i], i, [&](const Value& item) {
+      check_listener(decoder, item, listeners[i]);
+      for (std::size_t j = 0; j < i; ++j) {
+        if (listeners[j].name == listeners[i].name)
+          decoder.error(item, "two listeners are called " + listeners[i].name);
+        if (listeners[j].address == listeners[i].address) {
+          decoder.error(item, "listeners " + listeners[j].name + " and " + listeners[i].name + " have one address");
+        }
+      }
+    });
+  }
+}
+
+constexpr Key kRelayKeys[] = {
+    key<&relay::Settings::workers>("workers", "Threads of the relay; 0 is one for each CPU.", {0, relay::kWorkersMax}),
+    key<&relay::Settings::drain_timeout>(
+        "drain_timeout", "How long a relay that has a successor keeps its connections.", between(0s, 24h)),
+    with_decode(list_key<&relay::Settings::listeners, relay::kListenersMax, kListenerTable>(
+                    "listeners", "What the relay listens on.",
+                    R"({"type":["array","null"],"items":{"$ref":"#/definitions/listener"}})"),
+                decode_listeners),
+};
+
+}  // namespace
+
+const Table kRelayTable{.name = "relay", .keys = kRelayKeys, .defaults = &kFreshSettings};
+
+std::string encode_relay_settings(const relay::Settings& settings) {
+  std::string text;
+  write_json(encode(kRelayTable, &settings, discovery::Secrets::kReveal), text, discovery::JsonStyle::kCompact);
+  return text;
+}
+
+base::Result<relay::Settings> parse_relay_settings(std::string_view json) {
+  discovery::Findings findings;
+  const discovery::Document document("relay settings", json);
+  relay::Settings settings;
+  if (const auto value = discovery::read_json(document, json, nullptr, findings)) {
+    Decoder decoder(document, findings);
+    decoder.table(kRelayTable, *value, &settings);
+  }
+  if (findings.error_count() > 0) return std::unexpected(findings.to_error());
+  return settings;
+}
+
+}  // namespace mesh::app

@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/relay_process.hpp"
+
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "api/relay.hpp"
+#include "app/relay_channel.hpp"
+#include "app/relay_keys.hpp"
+#include "app/version.hpp"
+#include "base/log.hpp"
+#include "base/sd_notify.hpp"
+#include "model/service.hpp"
+#include "relay/listen.hpp"
+#include "relay/worker.hpp"
+#include "tls/certificate.hpp"
+#include "tls/ticket_keys.hpp"
+
+namespace mesh::app {
+namespace {
+
+constexpr base::log::Logger kLog{"relay"};
+constexpr auto kTick = std::chrono::seconds(1);
+constexpr auto kDrainTick = std::chrono::milliseconds(50);  ///< While the last connections are waited for.
+constexpr auto kAgentWait = std::chrono::seconds(2);        ///< For orders, before those on disk are taken.
+constexpr auto kSaveInterval = std::chrono::seconds(5);
+constexpr auto kStopDrain = std::chrono::seconds(2);  ///< After SIGTERM: a successor may be waiting to be started.
+constexpr rlim_t kReservedDescriptors = 128;          ///< For all that is no connection.
+constexpr std::size_t kOrdersBytesMax = kRelayMessageMax;
+constexpr std::size_t kPemBytesMax = 256 * 1024;  // a chain of dozens
+constexpr std::string_view kTicketsName = "tickets";
+
+using CertificatePtr = std::shared_ptr<const tls::Certificate>;
+
+std::string socket_name(const base::SocketAddress& address) { return "listen " + address.to_string(); }
+
+std::uint32_t usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return std::clamp<std::uint32_t>(static_cast<std::uint32_t>(CPU_COUNT(&set)), 1, relay::kWorkersMax);
+}
+
+/// Descriptors as many as may be; how many connections fit.
+std::uint32_t connection_places() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 256;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  const rlim_t free =
+      limit.rlim_cur > 2 * kReservedDescriptors ? limit.rlim_cur - kReservedDescriptors : limit.rlim_cur / 2;
+  return static_cast<std::uint32_t>(std::min<rlim_t>(free / 2, UINT32_MAX));
+}
+
+base::Result<std::vector<CertificatePtr>> read_certificates(const relay::TlsSettings& settings) {
+  std::vector<CertificatePtr> certificates;
+  for (const relay::CertificatePair& pair : settings.certificates) {
+    auto chain = base::read_file(pair.certificate, kPemBytesMax);
+    if (!chain) return std::unexpected(std::move(chain).error());
+    auto key = base::read_file(pair.key, kPemBytesMax);
+    if (!key) return std::unexpected(std::move(key).error());
+    auto parsed = tls::Certificate::parse(std::move(*chain), std::move(*key));
+    if (!parsed) {
+      return std::unexpected(std::move(parsed).error().within(pair.certificate + ", " + pair.key));
+    }
+    certificates.push_back(std::move(*parsed));
+  }
+  return certificates;
+}
+
+model::ServiceRoutePtr route_of(const api::RelayService& described) {
+  auto service = std::make_shared<model::Service>();
+  service->name = described.name;
+  service->algorithm = model::algorithm_from(described.algorithm).value_or(model::Algorithm::kWeightedRandom);
+  service->maglev_size = described.maglev_size;
+  auto route = std::make_shared<model::ServiceRoute>();
+  for (const api::RelayEndpoint& endpoint : described.endpoints) {
+    const auto address = base::SocketAddress::parse(endpoint.address);
+    if (!address || endpoint.weight == 0) continue;
+    route->routes.push_back({static_cast<std::uint32_t>(service->endpoints.size()), endpoint.weight});
+    service->endpoints.push_back({.address = *address, .weight = endpoint.weight});
+  }
+  route->service = std::move(service);
+  return route;
+}
+
+std::vector<api::RelayCount> counts_of(const std::map<std::string, std::uint64_t>& sums) {
+  std::vector<api::RelayCount> counts;
+  for (const auto& [name, count] : sums) counts.push_back({name, count});
+  return counts;
+}
+
+class Relay {
+ public:
+  Relay(RelayOptions options, std::unique_ptr<io::Loop> loop, base::ServiceNotifier notifier)
+      : options_(std::move(options)), loop_(std::move(loop)), notifier_(std::move(notifier)) {}
+
+  base::Result<void> run(Signals& signals) {
+    places_.all = connection_places();
+    signals.watch(*loop_, [this](int signal) { on_signal(signal); });
+    started_at_ = loop_->now();
+    notifier_.ready("waiting for orders");
+    on_tick(loop_->now());
+    loop_->run();
+    for (auto& worker : workers_) worker->stop();
+    if (!failure_) kLog.info("relay stopped");
+    if (failure_) return std::unexpected(*failure_);
+    return {};
+  }
+
+ private:
+  /// A listener and all that belongs to it whatever the newest orders are.
+  struct Listening {
+    relay::ListenerSettings settings;
+    std::shared_ptr<base::Fd> fd;
+    std::shared_ptr<relay::Gate> gate = std::make_shared<relay::Gate>();
+    std::vector<std::shared_ptr<relay::ListenerStats>> stats;  ///< By worker, as the next.
+    std::vector<std::shared_ptr<const tls::ServerContext>> contexts;
+    std::vector<CertificatePtr> certificates;
+    std::optional<base::Error> refused;  ///< Why the newest certificates are not in use.
+    std::optional<base::Error> failed;   ///< Why it does not listen.
+    std::string error;                   ///< Of both, as it was said last.
+  };
+
+  void on_signal(int signal) {
+    if (signal == SIGHUP) return apply(Certificates::kRead);
+    notifier_.stopping();
+    retire(kStopDrain);
+  }
+
+  void on_tick(base::TimePoint now) {
+    loop_->arm(tick_, now + (retired_ ? kDrainTick : kTick));
+    if (!channel_.open() && !retired_) connect();
+    if (!orders_ && now - started_at_ >= kAgentWait) load_orders();
+    const auto failed = [](const auto& one) { return one.second.failed.has_value(); };
+    if (std::ranges::any_of(listening_, failed)) apply(Certificates::kKeep);  // perhaps the address is free now
+    rotate_tickets();
+    if (orders_unsaved_ && now >= save_at_) save_orders(now);
+    report();
+    if (retired_ && (now >= *retire_at_ || (active() == 0 && !accepting()))) loop_->stop();
+  }
+
+  void connect() {
+    auto channel = connect_to_agent(options_.socket);
+    if (!channel) {
+      if (!std::exchange(agent_away_said_, true)) kLog.warn("agent away", {{"err", channel.error()}});
+      return;
+    }
+    agent_away_said_ = false;
+    api::RelayHello hello{.version = std::string(kVersion), .pid = ::getpid()};
+    std::vector<int> descriptors;
+    for (const auto& [name, fd] : held_) {
+      hello.descriptors.push_back(name);
+      descriptors.push_back(fd->get());
+    }
+    if (!channel->send(api::encode(hello), descriptors)) return;
+    channel_ = std::move(*channel);
+    unreported_.clear();
+    loop_->poll(channel_.fd(), POLLIN, readable_);
+  }
+
+  void on_readable(std::int32_t result) {
+    if (result < 0 || !channel_.open()) return;
+    auto message = channel_.receive();
+    if (!message) {
+      kLog.warn("agent gone; going on with its last orders", {{"err", message.error()}});
+      channel_.close();
+      return;
+    }
+    loop_->poll(channel_.fd(), POLLIN, readable_);
+    if (message->kind() == api::RelayRetire::kKind) {
+      kLog.info("a successor serves; this relay retires", {{"connections", active()}});
+      notifier_.stopping();
+      return retire(settings_.drain_timeout);
+    }
+    if (message->kind() != api::RelayOrders::kKind || retired_) return;
+    auto orders = api::from_document<api::RelayOrders>(message->body);
+    if (!orders) return kLog.error("orders not understood", {{"err", orders.error()}});
+    adopt(orders->descriptors, message->descriptors);
+    orders_unsaved_ = take_orders(std::move(*orders)) || orders_unsaved_;
+  }
+
+  /// What an earlier relay had, from the agent that kept it.
+  void adopt(const std::vector<std::string>& names, std::vector<base::Fd>& descriptors) {
+    for (std::size_t i = 0; i < std::min(names.size(), descriptors.size()); ++i) {
+      if (!held_.contains(names[i])) held_[names[i]] = std::make_shared<base::Fd>(std::move(descriptors[i]));
+    }
+  }
+
+  bool take_orders(api::RelayOrders orders) {
+    auto settings = parse_relay_settings(orders.settings);
+    if (!settings) {
+      kLog.error("orders not understood", {{"err", settings.error()}});
+      return false;
+    }
+    settings_ = std::move(*settings);
+    orders_ = std::move(orders);
+    std::map<std::string, relay::TargetPtr> targets;
+    for (const api::RelayService& service : orders_->services) {
+      const auto before = targets_.find(service.name);
+      if (!service.error.empty()) continue;
+      targets[service.name] = std::make_shared<const relay::Target>(
+          route_of(service), before == targets_.end() ? nullptr : before->second.get());
+    }
+    targets_ = std::move(targets);
+    apply(Certificates::kKeep);
+    return true;
+  }
+
+  void load_orders() {
+    const auto text = base::read_file(orders_path(), kOrdersBytesMax);
+    if (!text) return;
+    auto orders = api::decode<api::RelayOrders>(*text);
+    if (!orders) return kLog.error("the last orders on disk are of no use", {{"err", orders.error()}});
+    kLog.warn("no agent; starting with the last orders on disk", {{"path", orders_path()}});
+    take_orders(std::move(*orders));
+  }
+
+  void save_orders(base::TimePoint now) {
+    save_at_ = now + kSaveInterval;
+    orders_unsaved_ = false;
+    api::RelayOrders orders = *orders_;
+    orders.descriptors.clear();
+    const std::string text = api::encode(orders);
+    if (text == saved_) return;
+    std::error_code ignored;
+    std::filesystem::create_directories(options_.state_dir, ignored);
+    if (const auto written = base::write_file_atomically(orders_path(), text, 0600); !written) {
+      return kLog.warn("orders not saved", {{"err", written.error()}});
+    }
+    saved_ = text;
+  }
+
+  [[nodiscard]] std::string orders_path() const { return options_.state_dir + "/orders.json"; }
+
+  enum class Certificates : std::uint8_t { kKeep, kRead };  ///< Those whose files are named as before.
+
+  /// Makes what is ordered so.
+  void apply(Certificates certificates) {
+    if (!orders_ || retired_) return;
+    if (workers_.empty() && !make_workers()) return;
+    take_tickets();
+    std::map<std::string, Listening> listening;
+    for (const relay::ListenerSettings& settings : settings_.listeners) {
+      const auto before = listening_.find(settings.name);
+      Listening& one = listening[settings.name];
+      if (before != listening_.end()) one = std::move(before->second);
+      const bool known = one.settings.tls == settings.tls && (!one.contexts.empty() || one.refused);
+      one.settings = settings;
+      one.gate->set_limits(settings.limits);
+      while (one.stats.size() < workers_.size()) one.stats.push_back(std::make_shared<relay::ListenerStats>());
+      if (!known || certificates == Certificates::kRead) read_tls(one);
+      open_socket(one);
+      complain(one);
+    }
+    listening_ = std::move(listening);
+    std::erase_if(held_, [this](const auto& held) {
+      return held.first != kTicketsName &&
+             std::ranges::none_of(listening_, [&](const auto& one) { return one.second.fd == held.second; });
+    });
+    for (std::size_t i = 0; i < workers_.size(); ++i) workers_[i]->set_listeners(listeners_of(i));
+    if (!std::exchange(serving_, true)) notifier_.status("serving");
+    report();
+  }
+
+  bool make_workers() {
+    const std::uint32_t count = settings_.workers != 0 ? settings_.workers : usable_cpus();
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const auto seed = static_cast<std::uint64_t>(base::steady_now().time_since_epoch().count()) + i;
+      auto worker = relay::Worker::make(options_.loop, seed, places_);
+      if (!worker) {
+        failure_ = worker.error();
+        loop_->stop();
+        return false;
+      }
+      workers_.push_back(std::move(*worker));
+      libraries_.push_back(tls::Library::make());
+    }
+    for (auto& worker : workers_) worker->start();
+    kLog.info("relay started", {{"version", kVersion}, {"workers", count}, {"loop", workers_.front()->loop_reason()}});
+    return true;
+  }
+
+  /// Keys for tickets: those of the relay before, or new ones.
+  void take_tickets() {
+    if (tickets_) return;
+    tls::TicketKeys keys;
+    if (const auto kept = held_.find(std::string(kTicketsName)); kept != held_.end()) {
+      std::string bytes(4096, '\0');
+      const ssize_t size = ::pread(kept->second->get(), bytes.data(), bytes.size(), 0);
+      if (size > 0) {
+        bytes.resize(static_cast<std::size_t>(size));
+        if (auto decoded = tls::decode_ticket_keys(bytes)) keys = std::move(*decoded);
+      }
+    }
+    if (rotate(keys, base::wall_now()) || !held_.contains(std::string(kTicketsName))) hand_on(keys);
+    tickets_ = std::make_shared<const tls::TicketKeys>(std::move(keys));
+  }
+
+  void rotate_tickets() {
+    if (!tickets_ || retired_) return;
+    tls::TicketKeys keys = *tickets_;
+    if (!rotate(keys, base::wall_now())) return;
+    hand_on(keys);
+    tickets_ = std::make_shared<const tls::TicketKeys>(std::move(keys));
+    for (auto& [name, one] : listening_) {
+      for (std::size_t i = 0; i < one.contexts.size(); ++i) {
+        workers_[i]->post([context = one.contexts[i], tickets = tickets_] { context->set_tickets(tickets); });
+      }
+    }
+  }
+
+  /// In memory that only the next relay reads: the agent keeps the descriptor, unread.
+  void hand_on(const tls::TicketKeys& keys) {
+    auto memory = std::make_shared<base::Fd>(::memfd_create("meshd-relay-tickets", MFD_CLOEXEC));
+    const std::string bytes = encode(keys);
+    if (!memory->valid() || ::pwrite(memory->get(), bytes.data(), bytes.size(), 0) < 0) return;
+    held_[std::string(kTicketsName)] = std::move(memory);
+    unreported_.emplace_back(kTicketsName);
+  }
+
+  /// New certificates, or what was wrong with them; those before stay in use then.
+  void read_tls(Listening& one) {
+    one.refused.reset();
+    if (one.settings.mode == relay::Mode::kPassthrough) return one.contexts.clear();
+    auto certificates = read_certificates(one.settings.tls);
+    if (certificates) certificates = make_contexts(one, std::move(*certificates));
+    if (!certificates) one.refused = std::move(certificates).error();
+  }
+
+  /// Who connects shall not find a listener without any certificate.
+  void open_socket(Listening& one) {
+    one.failed.reset();
+    if (one.settings.mode == relay::Mode::kTerminate && one.contexts.empty()) return one.fd.reset();
+    const std::string name = socket_name(one.settings.address);
+    if (const auto held = held_.find(name); held != held_.end()) {
+      one.fd = held->second;
+      return;
+    }
+    one.fd.reset();
+    auto opened = relay::listen_on(one.settings.address);
+    if (!opened) {
+      one.failed = std::move(opened).error();
+      return;
+    }
+    one.fd = held_[name] = std::make_shared<base::Fd>(std::move(*opened));
+    unreported_.push_back(name);
+    kLog.info("listening", {{"listener", one.settings.name}, {"address", one.settings.address.to_string()}});
+  }
+
+  static void complain(Listening& one) {
+    const std::string error = one.refused ? one.refused->to_string() : one.failed ? one.failed->to_string() : "";
+    if (std::exchange(one.error, error) == error || error.empty()) return;
+    kLog.error("listener not as ordered", {{"listener", one.settings.name}, {"err", error}});
+  }
+
+  base::Result<std::vector<CertificatePtr>> make_contexts(Listening& one, std::vector<CertificatePtr> certificates) {
+    const tls::ServerOptions options{.certificates = certificates, .tickets = tickets_, .scope = one.settings.name};
+    std::vector<std::shared_ptr<const tls::ServerContext>> contexts;
+    for (const auto& library : libraries_) {
+      contexts.push_back(MESH_TRY(tls::ServerContext::make(options, library)));
+    }
+    one.contexts = std::move(contexts);
+    one.certificates = certificates;
+    return certificates;
+  }
+
+  std::vector<relay::ListenerPtr> listeners_of(std::size_t worker) {
+    std::vector<relay::ListenerPtr> listeners;
+    for (const auto& [name, one] : listening_) {
+      if (!one.fd) continue;
+      auto listener = std::make_shared<relay::Listener>();
+      listener->settings = one.settings;
+      listener->fd = one.fd;
+      listener->gate = one.gate;
+      listener->stats = one.stats[worker];
+      if (!one.contexts.empty()) listener->tls = one.contexts[worker];
+      for (const relay::NameRoute& route : one.settings.routes) {
+        if (listener->names.add(route.sni, listener->targets.size()))
+          listener->targets.push_back(target(route.service));
+      }
+      listener->fallback = target(one.settings.service);
+      listeners.push_back(std::move(listener));
+    }
+    return listeners;
+  }
+
+  [[nodiscard]] relay::TargetPtr target(const std::string& service) const {
+    const auto found = targets_.find(service);
+    return found == targets_.end() ? nullptr : found->second;
+  }
+
+  void report() {
+    if (!channel_.open()) return;
+    api::RelayReport report{.serving = serving_ && !retired_, .workers = static_cast<std::uint32_t>(workers_.size())};
+    if (!workers_.empty()) report.loop = workers_.front()->loop_name();
+    for (const auto& [name, one] : listening_) report.listeners.push_back(view_of(one));
+    std::vector<int> descriptors;
+    for (const std::string& name : unreported_) {
+      const auto held = held_.find(name);
+      if (held == held_.end()) continue;
+      report.descriptors.push_back(name);
+      descriptors.push_back(held->second->get());
+    }
+    for (const auto& [name, fd] : held_) report.kept.push_back(name);
+    if (const auto sent = channel_.send(api::encode(report), descriptors); !sent) {
+      kLog.warn("agent gone; going on with its last orders", {{"err", sent.error()}});
+      loop_->cancel(readable_);
+      channel_.close();
+      return;
+    }
+    unreported_.clear();
+  }
+
+  static api::RelayListenerView view_of(const Listening& one) {
+    api::RelayListenerView view{.name = one.settings.name,
+                                .address = one.settings.address.to_string(),
+                                .mode = one.settings.mode == relay::Mode::kTerminate ? "terminate" : "passthrough",
+                                .state = one.fd ? "listening" : "failed",
+                                .error = one.error,
+                                .active = one.gate->active()};
+    std::map<std::string, std::uint64_t> handshakes, failed, ended;
+    for (const auto& stats : one.stats) {
+      view.accepted += stats->accepted;
+      view.relayed += stats->relayed;
+      view.bytes_received += stats->bytes_received;
+      view.bytes_sent += stats->bytes_sent;
+      view.retries += stats->retries;
+      view.resumed += stats->resumed;
+      stats->handshakes.add_to(handshakes);
+      stats->failed.add_to(failed);
+      stats->ended.add_to(ended);
+    }
+    view.handshakes = counts_of(handshakes);
+    view.failed = counts_of(failed);
+    view.ended = counts_of(ended);
+    return view;
+  }
+
+  /// A worker may still get a connection.
+  [[nodiscard]] bool accepting() const {
+    return std::ranges::any_of(workers_, [](const auto& worker) { return worker->accepting(); });
+  }
+
+  /// Connections of all listeners, of those that are gone too.
+  [[nodiscard]] std::uint32_t active() const { return places_.taken.load(std::memory_order_relaxed); }
+
+  void retire(base::Duration drain) {
+    const base::TimePoint until = loop_->now() + drain;
+    if (std::exchange(retired_, true)) {
+      retire_at_ = std::min(*retire_at_, until);
+    } else {
+      retire_at_ = until;
+      for (auto& worker : workers_) worker->set_listeners({});
+      held_.clear();
+      for (auto& [name, one] : listening_) one.fd.reset();
+    }
+    loop_->arm(tick_, loop_->now());
+  }
+
+  const RelayOptions options_;
+  std::unique_ptr<io::Loop> loop_;
+  base::ServiceNotifier notifier_;
+  RelayChannel channel_;
+  relay::Places places_;
+  std::vector<std::shared_ptr<const tls::Library>> libraries_;  ///< Parallel to workers_.
+  std::vector<std::unique_ptr<relay::Worker>> workers_;
+  relay::Settings settings_;
+  std::optional<api::RelayOrders> orders_;
+  std::string saved_;  ///< Of the orders, on disk.
+  bool orders_unsaved_ = false;
+  base::TimePoint save_at_{};
+  std::map<std::string, relay::TargetPtr> targets_;
+  std::map<std::string, Listening> listening_;
+  std::map<std::string, std::shared_ptr<base::Fd>> held_;  ///< What the agent keeps too, by its name there.
+  std::vector<std::string> unreported_;                    ///< Of them: the agent does not have it yet.
+  std::shared_ptr<const tls::TicketKeys> tickets_;
+  std::optional<base::Error> failure_;
+  base::TimePoint started_at_{};
+  std::optional<base::TimePoint> retire_at_;
+  bool retired_ = false;
+  bool serving_ = false;
+  bool agent_away_said_ = false;
+  io::MemberOperation<Relay, &Relay::on_readable> readable_{*this};
+  io::MemberTimer<Relay, &Relay::on_tick> tick_{*this};
+};
+
+}  // namespace
+
+base::Result<void> run_relay(const RelayOptions& options, Signals& signals) {
+  ::prctl(PR_SET_DUMPABLE, 0);  // no core file with private keys
+  auto notifier = MESH_TRY(base::ServiceNotifier::from_environment());
+  auto loop = MESH_TRY(io::make_loop(io::LoopKind::kEpoll));
+  Relay relay(options, std::move(loop.loop), std::move(notifier));
+  return relay.run(signals);
+}
+
+}  // namespace mesh::app

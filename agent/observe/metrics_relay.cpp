@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "observe/metrics_relay.hpp"
+
+namespace mesh::observe {
+namespace {
+
+using prometheus::MetricType;
+
+}  // namespace
+
+std::vector<Family> relay_families(const api::RelayView& relay) {
+  Family up("mesh_relay_up", "1 if a relay serves; absent without listeners.", MetricType::Gauge);
+  Family retiring("mesh_relay_retiring", "Earlier relays that still have connections.", MetricType::Gauge);
+  Family listening("mesh_relay_listener_up", "1 if the listener listens.", MetricType::Gauge);
+  Family active("mesh_relay_connections", "Connections of a listener, now.", MetricType::Gauge);
+  Family accepted("mesh_relay_accepted_total", "Connections that came.", MetricType::Counter);
+  Family relayed("mesh_relay_relayed_total", "Of them, those that reached a backend.", MetricType::Counter);
+  Family failed("mesh_relay_failed_total", "Of them, those that did not, by reason.", MetricType::Counter);
+  Family ended("mesh_relay_ended_total", "Relayed connections that ended, by how.", MetricType::Counter);
+  Family retries("mesh_relay_retries_total", "Backends tried because another could not be reached.",
+                 MetricType::Counter);
+  Family bytes("mesh_relay_bytes_total", "Bytes without TLS, received from clients and sent to them.",
+               MetricType::Counter);
+  Family handshakes("mesh_relay_handshakes_total", "TLS handshakes, by version and cipher.", MetricType::Counter);
+  Family resumed("mesh_relay_handshakes_resumed_total", "Of them, those of a session that is resumed.",
+                 MetricType::Counter);
+  if (relay.wanted) {
+    up.add({}, relay.connected ? 1 : 0);
+    retiring.add({}, number(relay.retiring));
+  }
+  for (const api::RelayListenerView& one : relay.report.listeners) {
+    const prometheus::ClientMetric::Label listener{"listener", one.name};
+    listening.add({listener}, one.state == "listening" ? 1 : 0);
+    active.add({listener}, number(one.active));
+    accepted.add({listener}, number(one.accepted));
+    relayed.add({listener}, number(one.relayed));
+    retries.add({listener}, number(one.retries));
+    resumed.add({listener}, number(one.resumed));
+    bytes.add({listener, {"direction", "received"}}, number(one.bytes_received));
+    bytes.add({listener, {"direction", "sent"}}, number(one.bytes_sent));
+    for (const auto& [name, count] : one.failed) failed.add({listener, {"reason", name}}, number(count));
+    for (const auto& [name, count] : one.ended) ended.add({listener, {"how", name}}, number(count));
+    for (const auto& [name, count] : one.handshakes) {
+      const auto space = name.find(' ');
+      handshakes.add({listener, {"version", name.substr(0, space)}, {"cipher", name.substr(space + 1)}}, number(count));
+    }
+  }
+  std::vector<Family> families;
+  for (Family* family : {&up, &retiring, &listening, &active, &accepted, &relayed, &failed, &ended, &retries, &bytes,
+                         &handshakes, &resumed}) {
+    families.push_back(std::move(*family));
+  }
+  return families;
+}
+
+}  // namespace mesh::observe

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// One connection of a client: one state machine from accept to the end.
+//
+//   kProxyHeader ─▶ kHandshaking ─▶ kDialing ─▶ kRelaying ─▶ kEnded
+//              └──▶ kPeeking ──────────┘    └─▶ (next backend)
+//
+// It reads and writes by itself when its descriptors are ready, into buffers that all connections of a worker share, so
+// an idle connection holds none. What one side does not take yet is kept (at most one such buffer), and nothing more is
+// read for it: back-pressure. An end that one side sends is passed to the other, which may go on (half-close); a reset
+// is passed as a reset. A backend that can't be reached is replaced by another while not a byte was sent.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/address.hpp"
+#include "base/fd.hpp"
+#include "base/random.hpp"
+#include "io/loop.hpp"
+#include "relay/listener.hpp"
+
+namespace mesh::relay {
+
+class Connection;
+
+/// What all connections of a worker share.
+class ConnectionHost {
+ public:
+  virtual ~ConnectionHost() = default;
+  [[nodiscard]] virtual io::Loop& loop() = 0;
+  [[nodiscard]] virtual base::Random& random() = 0;
+  /// Two buffers; nobody leaves anything in them.
+  [[nodiscard]] virtual std::span<std::byte> input_buffer() = 0;
+  [[nodiscard]] virtual std::span<std::byte> plain_buffer() = 0;
+  /// A socket that begins to connect to a backend; invalid if that failed at once.
+  [[nodiscard]] virtual base::Fd dial(const base::SocketAddress& backend) = 0;
+  /// `connection` has had its turn and has more to do: go_on() is to be called soon.
+  virtual void wants_turn(Connection& connection) = 0;
+  /// It is over; to be destroyed, but not in this call.
+  virtual void ended(Connection& connection) = 0;
+};
+
+inline constexpr std::size_t kInputBytes = 32 * 1024;  ///< Received from a client at once.
+inline constexpr std::size_t kPlainBytes = 64 * 1024;  ///< From a backend; and what kInputBytes are decrypted to.
+inline constexpr std::size_t kTurnBytes = 256 * 1024;  ///< Then others have their turn.
+inline constexpr std::size_t kDialsMax = 3;            ///< Backends tried for one connection.
+
+class Connection {
+ public:
+  /// `client` was let in by the listener's gate.
+  Connection(ConnectionHost& host, ListenerPtr listener, base::Fd client, base::SocketAddress source);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  void start();
+  void go_on();
+  /// Ends it at once, whatever its state.
+  void cut(std::string_view reason);
+
+  [[nodiscard]] const ListenerPtr& listener() const { return listener_; }
+  std::size_t place = 0;        ///< The host's.
+  bool waits_for_turn = false;  ///< The host's.
+
+ private:
+  enum class State : std::uint8_t { kProxyHeader, kPeeking, kHandshaking, kDialing, kRelaying, kEnded };
+  enum class Flush : std::uint8_t { kDone, kBlocked, kFailed };
+
+  /// One socket, and what is to be sent to it.
+  struct Leg {
+    base::Fd fd;
+    bool readable = false;  ///< As far as is known.
+    bool writable = false;
+    bool hung_up = false;  ///< Its end is among what can be read.
+    bool broken = false;   ///< It was reset, or the network gave it up.
+    std::vector<std::byte> pending;
+    std::size_t sent = 0;  ///< Of `pending`.
+
+    void on(unsigned events);
+    /// Bytes; 0 at the end, -EAGAIN or another -errno.
+    [[nodiscard]] std::int64_t receive(std::span<std::byte> buffer);
+    /// Sends `bytes` and keeps what does not go. Only when nothing is pending.
+    [[nodiscard]] Flush send(std::span<const std::byte> bytes);
+    [[nodiscard]] Flush flush();
+    /// How much was sent, or -errno.
+    [[nodiscard]] std::int64_t send_some(std::span<const std::byte> bytes);
+  };
+
+  void on_client(unsigned events);
+  void on_backend(unsigned events);
+  void on_deadline(base::TimePoint now);
+  void run();
+  void admit();
+  bool read_more();
+  void read_proxy_header();
+  void peek();
+  void handshake();
+  void route(std::string_view server_name);
+  void dial();
+  void on_dialed(int errnum);
+  void relay();
+  bool relay_up(std::size_t& budget);
+  bool relay_down(std::size_t& budget);
+  [[nodiscard]] std::span<const std::byte> take_from_client(std::int64_t& count);
+  [[nodiscard]] std::string proxy_header() const;
+  [[nodiscard]] Flush flush_client();
+  void close_backend();
+  void end(Tally& tally, std::string_view reason, bool reset);
+  void fail(std::string_view reason) { end(listener_->stats->failed, reason, false); }
+
+  ConnectionHost& host_;
+  ListenerPtr listener_;
+  State state_ = State::kHandshaking;
+  bool source_counted_ = false;
+  bool client_ended_ = false;  ///< Nothing more comes from the client.
+  bool up_done_ = false;       ///< And the backend knows.
+  bool backend_ended_ = false;
+  bool down_done_ = false;
+  bool finished_ = false;  ///< The session was told that nothing more will be written.
+  std::optional<tls::ServerSession> session_;
+  Leg client_;
+  Leg backend_;
+  base::SocketAddress source_;
+  std::optional<base::SocketAddress> destination_;  ///< As a proxy said it.
+  std::vector<std::byte> unread_;                   ///< From the client: not understood yet.
+  std::vector<std::byte> unsent_;                   ///< From the backend: not encrypted yet.
+  TargetPtr target_;
+  std::shared_ptr<EndpointLoad> load_;
+  std::vector<std::uint32_t> tried_;
+  base::TimePoint active_at_{};  ///< When a byte went either way last.
+  io::MemberWatch<Connection, &Connection::on_client> client_watch_{*this};
+  io::MemberWatch<Connection, &Connection::on_backend> backend_watch_{*this};
+  io::MemberTimer<Connection, &Connection::on_deadline> deadline_{*this};
+};
+
+}  // namespace mesh::relay

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/worker.hpp"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "base/log.hpp"
+#include "relay/listen.hpp"
+
+namespace mesh::relay {
+namespace {
+
+constexpr base::log::Logger kLog{"relay"};
+constexpr int kAcceptsPerStep = 16;                            // then those who are connected have their turn
+constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // after accept() failed for want of something
+
+std::string_view to_string(Refusal refusal) {
+  return refusal == Refusal::kConnections ? "limit: connections" : "limit: handshakes per second";
+}
+
+}  // namespace
+
+struct Worker::Acceptor {
+  Acceptor(Worker& of, ListenerPtr what) : worker(of), listener(std::move(what)) {}
+
+  void arm() { worker.loop().accept(listener->fd->get(), accepting); }
+  void on_accepted(std::int32_t result) {
+    if (gone) {
+      if (result >= 0) worker.begin(listener, result);  // came before it was taken back
+      return worker.loop().arm(worker.chores_, worker.loop().now());
+    }
+    if (result >= 0) {
+      worker.begin(listener, result);
+      for (int i = 1; i < kAcceptsPerStep; ++i) {
+        const int fd = ::accept4(listener->fd->get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) break;
+        worker.begin(listener, fd);
+      }
+    } else if (result != -EAGAIN && result != -ECONNABORTED && result != -EINTR) {
+      kLog.error("no connection accepted",
+                 {{"listener", listener->settings.name}, {"err", base::fail_errno(-result, "accept").error()}});
+      return worker.loop().arm(pause, worker.loop().now() + kAcceptPause);
+    }
+    arm();
+  }
+  void on_pause(base::TimePoint) { arm(); }
+
+  Worker& worker;
+  ListenerPtr listener;
+  bool gone = false;
+  io::MemberOperation<Acceptor, &Acceptor::on_accepted> accepting{*this};
+  io::MemberTimer<Acceptor, &Acceptor::on_pause> pause{*this};
+};
+
+base::Result<std::unique_ptr<Worker>> Worker::make(io::LoopKind kind, std::uint64_t seed, Places& places) {
+  return std::unique_ptr<Worker>(new Worker(MESH_TRY(io::make_loop(kind, 1024)), seed, places));
+}
+
+Worker::Worker(io::LoopChoice loop, std::uint64_t seed, Places& places)
+    : loop_(std::move(loop)), random_(seed), places_(places), input_(kInputBytes), plain_(kPlainBytes) {}
+
+Worker::~Worker() { stop(); }
+
+void Worker::start() {
+  thread_ = std::thread([this] { loop_.loop->run(); });
+  ::pthread_setname_np(thread_.native_handle(), "relay worker");
+}
+
+void Worker::stop() {
+  if (!thread_.joinable()) return;
+  loop_.loop->post([this] {
+    while (!connections_.empty()) connections_.back()->cut("stopped");
+    loop_.loop->stop();
+  });
+  thread_.join();
+}
+
+void Worker::set_listeners(std::vector<ListenerPtr> listeners) {
+  ++orders_pending_;
+  loop_.loop->post([this, listeners = std::move(listeners)]() mutable {
+    listen(std::move(listeners));
+    note_accepting();
+    --orders_pending_;
+  });
+}
+
+void Worker::listen(std::vector<ListenerPtr> listeners) {
+  std::vector<std::unique_ptr<Acceptor>> before = std::exchange(acceptors_, {});
+  for (ListenerPtr& listener : listeners) {
+    const auto known =
+        std::ranges::find_if(before, [&](const auto& one) { return one && one->listener->fd == listener->fd; });
+    if (known != before.end()) {
+      (*known)->listener = std::move(listener);
+      acceptors_.push_back(std::move(*known));
+    } else {
+      acceptors_.push_back(std::make_unique<Acceptor>(*this, std::move(listener)));
+      acceptors_.back()->arm();
+    }
+  }
+  for (auto& one : before) {
+    if (!one) continue;
+    one->gone = true;
+    loop().disarm(one->pause);
+    loop().cancel(one->accepting);
+    leaving_.push_back(std::move(one));
+  }
+  if (!leaving_.empty()) loop().arm(chores_, loop().now());
+}
+
+void Worker::begin(const ListenerPtr& listener, int accepted) {
+  base::Fd fd(accepted);
+  ListenerStats::add(listener->stats->accepted);
+  if (places_.taken.fetch_add(1, std::memory_order_relaxed) >= places_.all) {
+    places_.taken.fetch_sub(1, std::memory_order_relaxed);
+    return listener->stats->failed.add("limit: descriptors");
+  }
+  if (const auto refusal = listener->gate->enter(loop().now())) {
+    places_.taken.fetch_sub(1, std::memory_order_relaxed);
+    return listener->stats->failed.add(to_string(*refusal));
+  }
+  sockaddr_storage address{};
+  socklen_t length = sizeof(address);
+  ::getpeername(fd.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  auto connection =
+      std::make_unique<Connection>(*this, listener, std::move(fd), base::SocketAddress::from_sockaddr(address));
+  connection->place = connections_.size();
+  connections_.push_back(std::move(connection));
+  connections_.back()->start();
+}
+
+base::Fd Worker::dial(const base::SocketAddress& backend) {
+  const int family = backend.ip.is_v4() ? AF_INET : AF_INET6;
+  base::Fd fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return fd;
+  set_stream_options(fd.get());
+  sockaddr_storage storage{};
+  const socklen_t length = backend.to_sockaddr(storage);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0 && errno != EINPROGRESS) fd.reset();
+  return fd;
+}
+
+void Worker::wants_turn(Connection& connection) {
+  if (std::exchange(connection.waits_for_turn, true)) return;
+  turns_.push_back(&connection);
+  loop().arm(chores_, loop().now());
+}
+
+void Worker::ended(Connection& connection) {
+  places_.taken.fetch_sub(1, std::memory_order_relaxed);
+  const std::size_t place = connection.place;
+  over_.push_back(std::move(connections_[place]));
+  if (place + 1 != connections_.size()) {
+    connections_[place] = std::move(connections_.back());
+    connections_[place]->place = place;
+  }
+  connections_.pop_back();
+  loop().arm(chores_, loop().now());
+}
+
+/// At the end of a step: nobody is inside of a connection now.
+void Worker::on_chores(base::TimePoint) {
+  for (Connection* connection : std::exchange(turns_, {})) {
+    connection->waits_for_turn = false;
+    connection->go_on();
+  }
+  over_.clear();
+  std::erase_if(leaving_, [](const auto& one) { return !one->accepting.in_flight(); });
+  note_accepting();
+}
+
+}  // namespace mesh::relay
