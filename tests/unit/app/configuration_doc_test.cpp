@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/config_keys.hpp"
+#include "app/relay_keys.hpp"
 #include "base/duration.hpp"
 #include "base/fd.hpp"
 #include "discovery/drain_keys.hpp"
@@ -102,6 +103,13 @@ TEST(ConfigurationPage, describes_every_key_as_the_decoder_knows_it) {
   check("### endpoints", discovery::kEndpointTable);
   check("### probe", discovery::kProbeTable);
   check("### ejection", discovery::kEjectionTable);
+  check("## relay", kRelayTable);
+  check("### relay.listeners", kListenerTable);
+  check("### relay.listeners.routes", kNameRouteTable);
+  check("### relay.listeners.tls.certificates", kCertificateTable);
+  for (const Key& key : kListenerTable.keys) {
+    if (key.type == KeyType::kTable) check("### relay.listeners." + std::string(key.name), *key.table);
+  }
   check("## sources", discovery::source_table());
   for (const discovery::RegistryType* type : discovery::registry_types()) {
     check("### sources." + std::string(type->name), *type->table);

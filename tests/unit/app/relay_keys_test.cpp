@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/relay_keys.hpp"
+
+#include <gtest/gtest.h>
+
+#include "app/config.hpp"
+#include "app/relay_keeper.hpp"
+
+namespace mesh::app {
+namespace {
+
+constexpr std::string_view kTls = "tls: {certificates: [{certificate: /c/shop.crt, key: /c/shop.key}]}";
+
+LoadResult parse(const std::string& listeners) {
+  return parse_config({{"meshd.yaml", "meshd.yaml",
+                        "apiVersion: meshd/v1\nagent: {cgroups: [/a]}\nrelay:\n  listeners:\n" + listeners}});
+}
+
+std::string first_error(const std::string& listeners) {
+  const LoadResult result = parse(listeners);
+  return result.good() ? "" : result.errors.front().message;
+}
+
+TEST(RelayKeys, read_back_what_they_wrote) {
+  const LoadResult result = parse(
+      "    - name: shop\n      address: \"[::]:443\"\n      service: web\n"
+      "      routes: [{sni: \"*.Example.com\", service: \"orders:443\"}]\n"
+      "      proxy_protocol: {accept: true}\n      limits: {connections: 7, idle_timeout: 90s}\n      " +
+      std::string(kTls) + "\n    - {name: raw, address: \"10.0.0.1:8443\", mode: passthrough, service: db}\n");
+  ASSERT_TRUE(result.good()) << result.error().to_string();
+  const relay::Settings& settings = result.config.relay;
+  ASSERT_EQ(settings.listeners.size(), 2U);
+  EXPECT_EQ(settings.listeners[0].routes[0].sni, "*.example.com");
+  EXPECT_EQ(settings.listeners[0].tls.certificates[0].key, "/c/shop.key");
+  EXPECT_TRUE(settings.listeners[0].proxy_protocol.accept);
+  EXPECT_EQ(settings.listeners[0].limits.idle_timeout, std::chrono::seconds(90));
+  EXPECT_EQ(settings.listeners[1].mode, relay::Mode::kPassthrough);
+  const auto again = parse_relay_settings(encode_relay_settings(settings));
+  ASSERT_TRUE(again) << again.error().to_string();
+  EXPECT_EQ(*again, settings);
+}
+
+TEST(RelayKeys, refuse_listeners_that_can_not_work) {
+  const std::string tls(kTls);
+  EXPECT_EQ(first_error("    - {name: a, address: \"10.0.0.1:1\", " + tls + "}\n"), "listener a leads nowhere");
+  EXPECT_EQ(first_error("    - {name: a, address: \"10.0.0.1:1\", service: web}\n"), "listener a has no certificate");
+  EXPECT_EQ(first_error("    - {name: a, address: \"10.0.0.1:1\", service: web, mode: passthrough, " + tls + "}\n"),
+            "listener a passes TLS through and has a certificate");
+  EXPECT_EQ(first_error("    - {name: a, address: \"10.0.0.1:1\", service: web, " + tls +
+                        "}\n    - {name: b, address: \"10.0.0.1:1\", service: web, " + tls + "}\n"),
+            "listeners a and b have one address");
+  EXPECT_EQ(
+      first_error("    - {name: a, address: \"10.0.0.1:1\", routes: [{sni: \"a b\", service: web}], " + tls + "}\n"),
+      "'a b' is no name that a client can ask for");
+}
+
+model::ServiceRoutePtr make_route(const std::string& name, const std::string& address) {
+  auto service = std::make_shared<model::Service>();
+  service->name = name;
+  service->frontend.address = *base::SocketAddress::parse(address);
+  service->algorithm = model::Algorithm::kMaglev;
+  service->endpoints = {{.address = *base::SocketAddress::parse("10.0.0.1:80")},
+                        {.address = *base::SocketAddress::parse("10.0.0.2:80")}};
+  auto route = std::make_shared<model::ServiceRoute>();
+  route->service = std::move(service);
+  route->routes = {{1, 5}};
+  return route;
+}
+
+TEST(RelayServices, are_those_that_listeners_name_as_they_are_routed) {
+  model::RoutingTable table;
+  table.services = {make_route("web", "240.0.0.1:80"), make_route("db", "240.0.0.2:1"), make_route("db", "240.0.0.2:2"),
+                    make_route("other", "240.0.0.3:80")};
+  relay::Settings settings;
+  settings.listeners.push_back({.name = "a", .service = "web", .routes = {{"x", "db:2"}, {"y", "db"}, {"z", "none"}}});
+  const auto services = relay_services(settings, table);
+  ASSERT_EQ(services.size(), 4U);
+  EXPECT_EQ(services[0].name, "db");
+  EXPECT_NE(services[0].error.find("db:1"), std::string::npos) << services[0].error;
+  EXPECT_EQ(services[1].name, "db:2");
+  EXPECT_EQ(services[1].error, "");
+  EXPECT_EQ(services[2].error, "there is no service none for TCP");
+  EXPECT_EQ(services[3],
+            (api::RelayService{
+                .name = "web", .algorithm = "maglev", .maglev_size = 4093, .endpoints = {{"10.0.0.2:80", 5}}}));
+}
+
+}  // namespace
+}  // namespace mesh::app
