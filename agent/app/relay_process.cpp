@@ -190,6 +190,7 @@ class Relay {
     if (!orders) return kLog.error("orders not understood", {{"err", orders.error()}});
     adopt(orders->descriptors, message->descriptors);
     orders_unsaved_ = take_orders(std::move(*orders)) || orders_unsaved_;
+    if (orders_unsaved_ && loop_->now() >= save_at_) save_orders(loop_->now());
   }
 
   /// What an earlier relay had, from the agent that kept it.

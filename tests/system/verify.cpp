@@ -12,6 +12,7 @@
 #include "tests/support/balance_simulator.hpp"
 #include "tests/support/books_trial.hpp"
 #include "tests/support/restart_trial.hpp"
+#include "tests/support/tls_trial.hpp"
 #include "tests/support/truth_trial.hpp"
 
 namespace mesh::test {
@@ -60,6 +61,23 @@ int books(BooksOptions options) {
   return report.faults.empty() ? 0 : 1;
 }
 
+int tls_restart(TlsTrialOptions options) {
+  options.progress = [](const std::string& line) {
+    fmt::print("{}\n", line);
+    std::fflush(stdout);
+  };
+  const TlsTrialReport report = run_tls_trial(options);
+  fmt::print("{:<40} {:>6} {:>12} {:>8} {:>8} {:>12}\n", "what", "times", "connections", "failed", "allowed",
+             "longest ms");
+  for (const auto& row : report.rows) {
+    fmt::print("{:<40} {:>6} {:>12} {:>8} {:>8} {:>12.1f}\n", row.what, row.times, row.attempts, row.failures,
+               row.allowed, row.longest_ms);
+  }
+  for (const std::string& fault : report.faults) fmt::print("FAULT {}\n", fault);
+  fmt::print("{} faults (goal: 0)\n", report.faults.size());
+  return report.faults.empty() ? 0 : 1;
+}
+
 int truth() {
   int hidden = 0;
   run_truth_trial([&](const TruthFinding& finding) {
@@ -88,6 +106,11 @@ int run_verify(int argc, char** argv) {
   books_command->add_option("--kills", books_options.kills, "how many times")->capture_default_str();
   books_command->add_option("--seed", options.seed, "repeats a run's decisions (not the kernel's timing)");
   books_command->add_option("--clients", books_options.clients, "processes")->capture_default_str();
+  TlsTrialOptions tls_options;
+  CLI::App* tls_command = app.add_subcommand(
+      "tls-restart", "restart, upgrade and kill -9 of relay and agent under TLS connects; 0 failed ones");
+  tls_command->add_option("--rounds", tls_options.rounds, "how many times each")->capture_default_str();
+  tls_command->add_option("--program", tls_options.program, "another build of meshd that takes turns with this one");
   app.add_subcommand("truth", "known lies, each of which must show within five seconds");
   CLI::App* simulate_command = app.add_subcommand("simulate", "balancing in simulated time; needs no root");
   simulate_command->add_option("--seed", options.seed, "the same seed gives the same numbers");
@@ -105,6 +128,7 @@ int run_verify(int argc, char** argv) {
     return kSkipped;
   }
   books_options.seed = options.seed;
+  if (tls_command->parsed()) return tls_restart(std::move(tls_options));
   if (books_command->parsed()) return books(std::move(books_options));
   return restart_command->parsed() ? restart(std::move(options)) : truth();
 }

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/relay.hpp"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+namespace mesh::test {
+
+RelayProcess::RelayProcess(Lab& lab, const Host& host, const Agent& agent)
+    : lab_(lab),
+      host_(host),
+      program_(built_program("meshd")),
+      socket_(std::filesystem::path(agent.socket()).parent_path() / "relay.sock") {}
+
+void RelayProcess::start() {
+  process_ =
+      Process::start(lab_.on(host_, "relay", "relay.log"), {program_, "relay", "--socket", socket_, "--state-dir",
+                                                            (lab_.folder() / "relay-state").string(), "--loop", loop_});
+}
+
+void RelayProcess::start_successor() {
+  earlier_ = std::move(process_);
+  start();
+}
+
+std::uint64_t RelayProcess::resident_bytes() const {
+  std::ifstream file("/proc/" + std::to_string(pid()) + "/statm");
+  std::uint64_t all = 0, resident = 0;
+  file >> all >> resident;
+  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+std::string RelayProcess::log() const {
+  std::ifstream file(lab_.folder() / "relay.log");
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace mesh::test

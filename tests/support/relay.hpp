@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real `meshd relay` beside an agent of the lab.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tests/support/agent.hpp"
+
+namespace mesh::test {
+
+class RelayProcess {
+ public:
+  RelayProcess(Lab& lab, const Host& host, const Agent& agent);
+
+  void start();
+  /// Starts another beside it, which becomes the one this speaks of; the earlier one goes on until it has retired.
+  void start_successor();
+  void kill() { process_.kill(); }
+  void signal(int number) const { process_.signal(number); }
+  bool running() { return process_.running(); }
+  [[nodiscard]] pid_t pid() const { return process_.pid(); }
+  std::optional<int> wait(std::chrono::milliseconds timeout) { return process_.wait(timeout); }
+  /// The exit code of the last but one; nothing: it still runs.
+  std::optional<int> wait_for_earlier(std::chrono::milliseconds timeout) { return earlier_.wait(timeout); }
+  [[nodiscard]] std::uint64_t resident_bytes() const;
+  [[nodiscard]] std::string log() const;
+  void use_program(std::string path) { program_ = std::move(path); }
+  void use_loop(std::string loop) { loop_ = std::move(loop); }
+
+ private:
+  Lab& lab_;
+  const Host& host_;
+  std::string program_;
+  std::string socket_;
+  std::string loop_ = "auto";
+  Process process_;
+  Process earlier_;
+};
+
+}  // namespace mesh::test

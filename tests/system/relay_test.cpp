@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+// The relay as clients see it: curl over TLS to a listener, to the backends of a service; restarts of both processes.
+#include "tests/support/relay.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
+#include "base/random.hpp"
+#include "relay/listen.hpp"
+#include "tests/support/agent_test.hpp"
+#include "tests/support/certificate.hpp"
+#include "tests/support/tls_client.hpp"
+#include "tests/support/tls_trial.hpp"
+
+namespace mesh::test {
+namespace {
+
+using std::chrono::seconds;
+
+/// Sends back what it gets and says when it is over; one thread per connection.
+int echo_server(std::uint16_t port) {
+  const base::Fd listener = *relay::listen_on({*base::IpAddress::parse("::"), port});
+  while (true) {
+    pollfd ready{listener.get(), POLLIN, 0};
+    ::poll(&ready, 1, -1);
+    const int fd = ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC);
+    if (fd < 0) continue;
+    std::thread([owned = base::Fd(fd)] {
+      std::array<char, 20'000> buffer;
+      while (true) {
+        const ssize_t count = ::recv(owned.get(), buffer.data(), buffer.size(), 0);
+        if (count <= 0) break;
+        for (ssize_t sent = 0; sent < count;) {
+          const ssize_t more =
+              ::send(owned.get(), buffer.data() + sent, static_cast<std::size_t>(count - sent), MSG_NOSIGNAL);
+          if (more <= 0) return;
+          sent += more;
+        }
+      }
+      ::shutdown(owned.get(), SHUT_WR);
+    }).detach();
+  }
+}
+
+/// One connection with a random amount of data in random pieces, ended by the client alone; why it failed, or "".
+std::string echo_once(const base::SocketAddress& address, base::Random& random) {
+  sockaddr_storage storage{};
+  const socklen_t length = address.to_sockaddr(storage);
+  const base::Fd fd(::socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0) return "connect";
+  TlsClient client({.server_name = "shop.test"});
+  std::string sent(random.below(8) == 0 ? random.below(1 << 20) : random.below(40'000), '\0');
+  for (char& c : sent) c = static_cast<char>(random.next());
+  std::string out, got;
+  std::array<char, 65536> buffer;
+  std::size_t written = 0;
+  bool closed = false;
+  while (!client.peer_closed()) {
+    if (out.empty() && client.open() && written < sent.size()) {
+      const std::size_t size = std::min<std::size_t>(1 + random.below(30'000), sent.size() - written);
+      client.write(std::string_view(sent).substr(written, size));
+      written += size;
+    } else if (out.empty() && client.open() && written == sent.size() && !std::exchange(closed, true)) {
+      client.close();
+    }
+    out += client.take_output();
+    pollfd ready{fd.get(), static_cast<short>(out.empty() ? POLLIN : POLLIN | POLLOUT), 0};
+    if (client.open() && out.empty() && !closed) ready.events |= POLLOUT;
+    if (::poll(&ready, 1, 10'000) <= 0) return "nothing for ten seconds";
+    if (!out.empty()) {
+      const ssize_t count = ::send(fd.get(), out.data(), out.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (count > 0) out.erase(0, static_cast<std::size_t>(count));
+      if (count < 0 && errno != EAGAIN) return "send";
+    }
+    const ssize_t count = ::recv(fd.get(), buffer.data(), 1 + random.below(buffer.size()), MSG_DONTWAIT);
+    if (count == 0) return "cut off";
+    if (count < 0 && errno != EAGAIN) return "receive";
+    if (count > 0) got += client.feed(std::as_bytes(std::span(buffer.data(), static_cast<std::size_t>(count))));
+  }
+  return got == sent ? "" : "other bytes came back";
+}
+
+class RelayTest : public AgentTest {
+ protected:
+  void SetUp() override {
+    AgentTest::SetUp();
+    if (!lab_) return;
+    if (!have_program("curl")) GTEST_SKIP() << "SKIPPED: curl is not installed";
+    add_servers(2);
+    clients_ = &lab_->add_host("clients");
+    const auto end = std::chrono::system_clock::now() + std::chrono::hours(24);
+    authority_ = make_authority("lab", end);
+    ca_ = lab_->write_file("ca.pem", authority_.certificate);
+    for (const char* name : {"shop", "cart"}) {
+      const CertificatePem pair = make_certificate_for(fmt::format("DNS:{}.test", name), end, &authority_);
+      lab_->write_file(std::string(name) + ".crt", pair.certificate);
+      lab_->write_file(std::string(name) + ".key", pair.key);
+    }
+  }
+  void TearDown() override {
+    if (HasFailure() && relay_) ADD_FAILURE() << "log of the relay:\n" << relay_->log();
+    relay_.reset();
+    AgentTest::TearDown();
+  }
+
+  [[nodiscard]] std::string file(const std::string& name) const { return (lab_->folder() / name).string(); }
+  /// "{certificate: ..., key: ...}"
+  [[nodiscard]] std::string pair(const std::string& name) const {
+    return fmt::format("{{certificate: {}, key: {}}}", file(name + ".crt"), file(name + ".key"));
+  }
+  /// One listener on port 8443 of all addresses with what `more` says, and services web (both servers) and one (the
+  /// first).
+  [[nodiscard]] std::string body(const std::string& more) const {
+    return fmt::format(
+        "services:\n"
+        "  - {{name: web, address: \"240.64.0.10:80\", balance: round_robin, endpoints: {}}}\n"
+        "  - {{name: one, address: \"240.64.0.11:80\", endpoints: [{{address: \"{}\"}}]}}\n"
+        "relay:\n"
+        "  workers: 2\n"
+        "  drain_timeout: 3s\n"
+        "  listeners:\n"
+        "    - {{name: shop, address: \"[::]:8443\", {}}}\n",
+        endpoints(8080), hosts_[0]->v4(8080), more);
+  }
+  void start(const std::string& more) { start_agent_and_relay(body(more)); }
+  void start_agent_and_relay(const std::string& text) {
+    agent_ = std::make_unique<Agent>(*lab_, *node_, AgentSpec{.body = text});
+    agent_->start();
+    relay_ = std::make_unique<RelayProcess>(*lab_, *node_, *agent_);
+    relay_->start();
+    ASSERT_TRUE(agent_->await_healthy()) << agent_->ctl({"status"}).text << agent_->log() << relay_->log();
+  }
+
+  /// Asks https://NAME:8443/ from another host and returns what came: the backend's name.
+  Output curl(const std::string& name, std::vector<std::string> more = {}, bool v6 = false) {
+    std::vector<std::string> argv{
+        "curl", "-s",        "-S",
+        "-m",   "5",         "--cacert",
+        ca_,    "--resolve", fmt::format("{}:8443:{}", name, v6 ? "[" + node_->v6() + "]" : node_->v4())};
+    argv.insert(argv.end(), more.begin(), more.end());
+    argv.push_back(fmt::format("https://{}:8443/", name));
+    Output output = run(argv, lab_->on(*clients_, "others"));
+    if (output.text.ends_with('\n')) output.text.pop_back();
+    return output;
+  }
+
+  Host* clients_ = nullptr;
+  CertificatePem authority_;
+  std::string ca_;
+  std::unique_ptr<RelayProcess> relay_;
+};
+
+TEST_F(RelayTest, a_service_answers_over_tls) {
+  start(fmt::format("service: web, tls: {{certificates: [{}]}}", pair("shop")));
+  std::map<std::string, int> answers;
+  for (int i = 0; i < 8; ++i) ++answers[curl("shop.test", {}, i % 2 == 1).text];
+  EXPECT_EQ(answers, (std::map<std::string, int>{{"web1", 4}, {"web2", 4}}));
+  for (const char* version : {"--tlsv1.3", "--tls-max"}) {
+    std::vector<std::string> more{version};
+    if (std::string(version) == "--tls-max") more.emplace_back("1.2");
+    EXPECT_TRUE(curl("shop.test", more).text.starts_with("web")) << version;
+  }
+  const Output wrong = curl("cart.test");  // looks at the name when the handshake is done
+  EXPECT_EQ(wrong.code, 60) << "the default certificate is not for this name: " << wrong.errors;
+
+  const auto relay = [&] { return agent_->json({"status"})["relay"]; };
+  ASSERT_TRUE(eventually(seconds(5), [&] { return relay()["listeners"][0].value("relayed", 0) == 11; })) << relay();
+  EXPECT_EQ(relay()["pid"], relay_->pid());
+  EXPECT_GT(relay()["listeners"][0].value("bytes_sent", 0), 0);
+  const std::string metrics = agent_->http("/metrics");
+  EXPECT_NE(metrics.find("mesh_relay_relayed_total{listener=\"shop\"} 11"), std::string::npos) << metrics;
+  EXPECT_NE(metrics.find("mesh_relay_handshakes_total{listener=\"shop\",version=\"TLSv1.3\""), std::string::npos);
+}
+
+TEST_F(RelayTest, random_sizes_and_half_closes_come_back_byte_by_byte_and_leave_nothing) {
+  const Process server =
+      Process::start(lab_->on(*hosts_[0], "servers"), std::function<int()>([] { return echo_server(7777); }));
+  start_agent_and_relay(
+      fmt::format("services: [{{name: echo, address: \"240.64.0.10:80\", endpoints: [{{address: \"{}\"}}]}}]\n"
+                  "relay: {{workers: 2, listeners: [{{name: shop, address: \"[::]:8443\", service: echo, tls: "
+                  "{{certificates: [{}]}}}}]}}\n",
+                  hosts_[0]->v4(7777), pair("shop")));
+  const auto soak = [&](int rounds, std::uint64_t seed) {
+    std::vector<Process> clients;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      clients.push_back(Process::start(lab_->on(*clients_, "others", "clients.log"), std::function<int()>([&, i] {
+                                         base::Random random(seed + i);
+                                         for (int round = 0; round < rounds; ++round) {
+                                           const std::string failure =
+                                               echo_once(*base::SocketAddress::parse(node_->v4(8443)), random);
+                                           if (failure.empty()) continue;
+                                           fmt::print(stderr, "seed {} round {}: {}\n", seed + i, round, failure);
+                                           return 1;
+                                         }
+                                         return 0;
+                                       })));
+    }
+    for (Process& client : clients) EXPECT_EQ(client.wait(seconds(60)), 0) << file("clients.log");
+  };
+  const auto descriptors = [&] {
+    const std::filesystem::directory_iterator folder("/proc/" + std::to_string(relay_->pid()) + "/fd");
+    return std::distance(begin(folder), end(folder));
+  };
+  soak(20, 1);
+  const auto before = descriptors();
+  const std::uint64_t memory = relay_->resident_bytes();
+  soak(150, 100);
+  EXPECT_TRUE(eventually(seconds(5), [&] { return descriptors() == before; })) << descriptors() << " were " << before;
+  EXPECT_LT(relay_->resident_bytes(), memory + (16U << 20));
+}
+
+TEST_F(RelayTest, passes_tls_through_by_name) {
+  start_agent_and_relay(fmt::format(
+      "services:\n"
+      "  - {{name: one, address: \"240.64.0.11:80\", endpoints: [{{address: \"{}\"}}]}}\n"
+      "  - {{name: inner, address: \"240.64.0.12:80\", endpoints: [{{address: \"{}\"}}]}}\n"
+      "relay:\n"
+      "  listeners:\n"
+      "    - {{name: outer, address: \"[::]:8443\", mode: passthrough, routes: [{{sni: shop.test, service: inner}}]}}\n"
+      "    - {{name: inner, address: \"[::]:9443\", service: one, tls: {{certificates: [{}]}}}}\n",
+      hosts_[0]->v4(8080), node_->v4(9443), pair("shop")));
+  EXPECT_EQ(curl("shop.test").text, "web1");
+  EXPECT_NE(curl("cart.test").code, 0) << "no route is for this name";
+}
+
+TEST_F(RelayTest, certificates_are_chosen_by_name_and_a_bad_one_is_refused) {
+  start(fmt::format("service: web, tls: {{certificates: [{}, {}]}}", pair("shop"), pair("cart")));
+  EXPECT_EQ(curl("shop.test").code, 0);
+  EXPECT_EQ(curl("cart.test").code, 0);
+  lab_->write_file("cart.key", "no key");
+  relay_->signal(SIGHUP);
+  const auto listener = [&] { return agent_->json({"status"})["relay"]["listeners"][0]; };
+  ASSERT_TRUE(eventually(seconds(5), [&] { return listener().value("error", "") != ""; }));
+  EXPECT_NE(listener().value("error", "").find("cart.key"), std::string::npos) << listener();
+  EXPECT_EQ(curl("cart.test").code, 0) << "the one before stays";
+  EXPECT_NE(agent_->ctl({"status"}).text.find("cart.key"), std::string::npos) << agent_->ctl({"status"}).text;
+}
+
+TEST_F(RelayTest, another_backend_is_taken_when_one_is_gone_and_an_agent_is_not_needed) {
+  start(fmt::format("service: web, tls: {{certificates: [{}]}}", pair("shop")));
+  agent_->kill();
+  servers_[0]->kill();
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(curl("shop.test").text, "web2");
+  relay_->kill();
+  relay_->start();  // with what is on disk
+  EXPECT_TRUE(eventually(seconds(10), [&] { return curl("shop.test").text == "web2"; })) << relay_->log();
+}
+
+TEST_F(RelayTest, restarts_and_upgrades_lose_no_connection) {
+  const TlsTrialReport report = run_tls_trial({.rounds = 1, .program = built_next_meshd()});
+  for (const std::string& fault : report.faults) ADD_FAILURE() << fault;
+  ASSERT_EQ(report.rows.size(), 5U);
+  for (const auto& row : report.rows) EXPECT_GE(row.attempts, 100U) << row.what;
+}
+
+}  // namespace
+}  // namespace mesh::test
