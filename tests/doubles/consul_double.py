@@ -17,7 +17,11 @@ Faults and bulk data come by HTTP over the control socket, which is never distur
                 hang | slow (seconds) | half | wrong_length | garbage | cut (at: bytes of the whole answer) | status
                 (status, body, headers) | no_leader | reset_index (to) | contact (ms, leader) | drop_header | empty
   DELETE /fault                            ends all faults
-  PUT /load     {"services": N, "instances": M, "prefix": "s", "network": "10.0.0.0/8"}  replaces what is registered
+  PUT /load     {"services": N, "instances": M, "prefix": "s", "network": "10.0.0.0/8", "flipping": F}  replaces what is
+                registered; of the first F services only instance 0 has a weight, and is at 127.0.0.1:19001
+  PUT /flip     {"services": F, "rate": R, "changes": N, "report": PATH}  of the first F services, one after the other,
+                the check of instance 0 gets critical, or passing again; PATH gets a line "NUMBER open|closed NANOSECONDS"
+                when an answer told that, with the time before its first byte, and is closed after the last
   PUT /touch    {"service": NAME, "instance": I, "status": "critical"}  one check, as a health check would
   PUT /weigh    {"service": NAME, "instance": I, "weight": W}  registers one with another weight
   PUT /churn    {"rate": R, "services": N}  registers that many changes of weights a second; 0 ends it
@@ -56,6 +60,7 @@ class Store:
         self.names = {}  # (node, id) -> name of the service
         self.extinction_index = 1
         self.table_index = {"nodes": 1, "services": 1, "checks": 1}
+        self.failing = {}  # (node, id) -> check, of services and not passing
 
     def write(self, *tables):
         self.index += 1
@@ -97,6 +102,8 @@ class Store:
         if name is None:
             return False
         entries = self.services[name]
+        for check_id in entries[(node, service_id)]["Checks"]:
+            self.failing.pop((node, check_id), None)
         del entries[(node, service_id)]
         index = self.write("services", "checks")
         if entries:
@@ -125,8 +132,13 @@ class Store:
             entry["Checks"][check["CheckID"]] = check
             entry["text"] = None
             self.service_index[name] = self.write("checks")
+            if check["Status"] == "passing":
+                self.failing.pop((node, check["CheckID"]), None)
+            else:
+                self.failing[(node, check["CheckID"])] = check
 
     def remove_check(self, node, check_id):
+        self.failing.pop((node, check_id), None)
         checks = self.nodes.get(node, {"Checks": {}})["Checks"]
         if checks.pop(check_id, None) is not None:
             self.touch_node(node, self.write("checks"))
@@ -215,6 +227,8 @@ class Double:
         self.stats = {"requests": 0, "peak_connections": 0, "refused_connections": 0, "paths": {}}
         self.blocking = 0
         self.churner = None
+        self.flipping = {}  # path of an answer -> (number, side that was told last)
+        self.report = None
 
     async def notify(self):
         async with self.changed:
@@ -269,7 +283,11 @@ class Double:
         checks, filtered = [], False
         for node in self.store.nodes.values():
             checks += node["Checks"].values()
-        for name, entries in self.store.services.items():
+        only_failing = "" in rights["services"] and (
+            state not in ("any", "passing") or (wanted and wanted.group(1) == "passing"))
+        if only_failing:
+            checks += self.store.failing.values()
+        for name, entries in () if only_failing else self.store.services.items():
             if not self.sees(rights, name):
                 filtered = True
                 continue
@@ -434,6 +452,8 @@ class Double:
             self.touch(body)
         elif path == "/weigh":
             self.weigh(body["service"], sorted(self.store.services[body["service"]])[body["instance"]], body["weight"])
+        elif path == "/flip":
+            self.churner = asyncio.ensure_future(self.flip(**body))
         elif path == "/churn":
             if self.churner:
                 self.churner.cancel()
@@ -482,9 +502,11 @@ class Double:
             name = f"{body.get('prefix', 's')}{service}"
             for number in range(instances):
                 node = f"node-{number}"
-                address = str(ipaddress.ip_address(first + (service * instances + number) * 1 + 65536))
+                address, port, meta = str(ipaddress.ip_address(first + service * instances + number + 65536)), 8080, {}
+                if service < body.get("flipping", 0):
+                    address, port, meta = (address, 8080, {"meshd-weight": "0"}) if number else ("127.0.0.1", 19001, {})
                 self.store.register(node, service_of({"ID": f"{name}-{number}", "Name": name, "Address": address,
-                                                      "Port": 8080, "Tags": ["v1"]}))
+                                                      "Port": port, "Tags": ["v1"], "Meta": meta}))
                 self.store.set_check(node, check_of(node, f"service:{name}-{number}", "passing", f"{name}-{number}"))
 
     def touch(self, body):
@@ -507,6 +529,28 @@ class Double:
             count += 1
             await self.notify()
             await asyncio.sleep(1 / rate)
+
+    async def flip(self, services, rate, changes, report):
+        self.flipping = {f"/v1/health/service/s{number}": (number, "open") for number in range(services)}
+        with open(report, "w", buffering=1) as self.report:
+            begin = time.monotonic()
+            for i in range(changes):
+                await asyncio.sleep(max(0, begin + i / rate - time.monotonic()))
+                status = "critical" if i // services % 2 == 0 else "passing"
+                self.touch({"service": f"s{i % services}", "status": status})
+                await self.notify()
+            await asyncio.sleep(5)
+            self.report = None
+
+    def tell(self, path, text, begun):
+        """Notes that an answer told of a flip."""
+        if self.report is None or path not in self.flipping:
+            return
+        number, before = self.flipping[path]
+        side = "closed" if '"critical"' in text else "open"
+        if side != before:
+            self.flipping[path] = (number, side)
+            self.report.write(f"{number} {side} {begun}\n")
 
     # --- HTTP -----------------------------------------------------------------------------------------------------
     def fault_for(self, path):
@@ -620,7 +664,10 @@ class Double:
             pass
         try:
             text, answer = work.result()
-            return await self.respond(writer, 200, text, answer, fault)
+            begun = time.monotonic_ns()
+            keeps = await self.respond(writer, 200, text, answer, fault)
+            self.tell(target.partition("?")[0], text, begun)
+            return keeps
         except HttpError as error:
             return await self.respond(writer, error.status, error.text, error.headers, {"kind": ""})
         except (ValueError, KeyError, TypeError) as error:

@@ -3,7 +3,7 @@
 """A Kubernetes API server, as far as Services, EndpointSlices, Nodes and their watches go, with faults on demand.
 
   kubernetes_double.py --port PORT [--address ADDRESS] [--certificate FILE --key FILE] [--client-ca FILE] [--token TOKEN]
-                       [--restore FILE] [--seed-services N --seed-endpoints M]
+                       [--restore FILE] [--seed-services N --seed-endpoints M [--seed-flipping F]]
 
 What it does like the real one: lists with limit and continue, watches from a version with bookmarks, timeoutSeconds and
 chunked frames, labelSelector, 410 for versions beyond its history (as an ERROR event in a watch, as a status for a
@@ -19,6 +19,10 @@ Below /_control, without token: what tests do to it.
   POST /_control/restore               body: what /_control/dump said; also of an older state
   GET  /_control/dump                  all objects and the version
   POST /_control/token                 {"token": "..."}: from now on only this one is good
+  POST /_control/flip                  {"rate": R, "changes": N, "report": PATH}: of the first F services, one after the
+                                       other, the only ready endpoint, 127.0.0.1:19001, gets not ready, or ready again;
+                                       PATH gets a line "NUMBER open|closed NANOSECONDS" when a watch was told, with the
+                                       time before its first byte, and is closed after the last
 
 Faults:
   hang: true            accepts and never answers
@@ -121,6 +125,9 @@ class Store:
         self.watches = 0
         self.requests = {}
         self.tokens = {}
+        self.flipping = []  # keys of slices
+        self.flips = {}  # version -> (number, side), until a watch was told
+        self.report = None
 
     def put(self, plural, item, kind_of_change=None):
         with self.changed:
@@ -187,7 +194,7 @@ class Store:
             self.changed.notify_all()
 
 
-def seed(store, services, endpoints):
+def seed(store, services, endpoints, flipping):
     for i in range(services):
         name, space = f"service-{i}", f"space-{i % 50}"
         store.put("services", {
@@ -198,10 +205,37 @@ def seed(store, services, endpoints):
                      "selector": {"app": name},
                      "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}]},
             "status": {"loadBalancer": {}}})
+        if i < flipping:
+            first = slice_of(name, space, ["127.0.0.1", *(f"10.200.{i}.{j}" for j in range(1, endpoints))])
+            first["ports"][0]["port"] = 19001
+            for endpoint in first["endpoints"][1:]:
+                endpoint["conditions"] = {"ready": False, "serving": False, "terminating": False}
+            store.put("endpointslices", first)
+            store.flipping.append((space, first["metadata"]["name"]))
+            continue
         store.put("endpointslices", slice_of(name, space, [
             f"10.{128 + (i * endpoints + j) // 65536}.{(i * endpoints + j) // 256 % 256}.{(i * endpoints + j) % 256}"
             for j in range(endpoints)]))
     store.compact()
+
+
+def flip(store, rate, changes, report):
+    with open(report, "w", buffering=1) as store.report:
+        begin = time.monotonic()
+        for i in range(changes):
+            time.sleep(max(0, begin + i / rate - time.monotonic()))
+            number = i % len(store.flipping)
+            with store.changed:
+                before = store.objects["endpointslices"][store.flipping[number]]
+                first = before["endpoints"][0]
+                ready = not first["conditions"]["ready"]
+                changed = dict(first, conditions={"ready": ready, "serving": ready, "terminating": False})
+                store.flips[store.version + 1] = (number, "open" if ready else "closed")
+                store.put("endpointslices", dict(before, metadata=dict(before["metadata"]),
+                                                 endpoints=[changed, *before["endpoints"][1:]]))
+        end = time.monotonic() + 5
+        while store.flips and time.monotonic() < end:
+            time.sleep(0.01)
 
 
 def slice_of(name, space, addresses):
@@ -324,6 +358,9 @@ class Handler(BaseHTTPRequestHandler):
             store.restore(body)
         elif what == "token":
             self.server.token = body["token"]
+        elif what == "flip":
+            threading.Thread(target=flip, args=(store, body["rate"], body["changes"], body["report"]),
+                             daemon=True).start()
         else:
             return self.answer(404, {}, None)
         self.answer(200, {}, None)
@@ -483,6 +520,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n" % len(text) + text[:cut])
                 self.wfile.flush()
                 raise ConnectionAbortedError
+            told = store.flips.pop(int(item["metadata"]["resourceVersion"]), None) if store.flips else None
+            begun = time.monotonic_ns()
             size = self.fault("piece", where) or len(text)
             for begin in range(0, len(text), size):
                 part = text[begin:begin + size]
@@ -490,6 +529,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 if self.fault("pause", where):
                     time.sleep(self.fault("pause", where))
+            if told:
+                store.report.write(f"{told[0]} {told[1]} {begun}\n")
 
         for change, item in first:
             frame(change, item)
@@ -604,6 +645,7 @@ def main():
     parser.add_argument("--restore")
     parser.add_argument("--seed-services", type=int, default=0)
     parser.add_argument("--seed-endpoints", type=int, default=10)
+    parser.add_argument("--seed-flipping", type=int, default=0)
     arguments = parser.parse_args()
 
     server = Server((arguments.address, arguments.port), Handler)
@@ -612,7 +654,7 @@ def main():
     if arguments.restore:
         with open(arguments.restore) as file:
             server.store.restore(json.load(file))
-    seed(server.store, arguments.seed_services, arguments.seed_endpoints)
+    seed(server.store, arguments.seed_services, arguments.seed_endpoints, arguments.seed_flipping)
     if arguments.certificate:
         server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.tls.load_cert_chain(arguments.certificate, arguments.key)
