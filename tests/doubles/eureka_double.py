@@ -425,12 +425,15 @@ async def main():
     parser.add_argument("--base", default="/eureka")
     parser.add_argument("--cert")
     parser.add_argument("--key")
+    parser.add_argument("--register", action="append", default=[], help="an instance that is there before it listens")
     options = parser.parse_args()
     context = None
     if options.cert:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(options.cert, options.key)
     double = Double(options.base)
+    for instance in map(json.loads, options.register):
+        double.write("POST", ["apps", instance["app"]], {}, json.dumps({"instance": instance}))
     server = await asyncio.start_server(double.serve, options.host, options.port, ssl=context)
     await asyncio.start_unix_server(double.serve_control, options.control)
     print("ready", server.sockets[0].getsockname()[1], flush=True)

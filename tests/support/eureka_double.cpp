@@ -25,6 +25,18 @@ void write_text(const std::string& path, const std::string& text) {
   }
 }
 
+nlohmann::json registration(const std::string& app, const std::string& id, const std::string& address, int port) {
+  return {
+      {"instanceId", id},
+      {"hostName", id},
+      {"app", app},
+      {"ipAddr", address},
+      {"vipAddress", app},
+      {"status", "UP"},
+      {"port", {{"$", port}, {"@enabled", "true"}}},
+      {"dataCenterInfo", {{"@class", "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo"}, {"name", "MyOwn"}}}};
+}
+
 }  // namespace
 
 EurekaServer::EurekaServer(Where where) : where_(std::move(where)) {
@@ -63,7 +75,7 @@ void EurekaServer::use_tls(std::chrono::system_clock::time_point end) {
   write_text(file("key.pem"), pem.key);
 }
 
-void EurekaServer::start() {
+void EurekaServer::start(const std::vector<std::string>& options) {
   process_.reset();
   ::unlink(file("control.sock").c_str());
   url_ = std::string(tls_ ? "https://" : "http://") + where_.address + ":" + std::to_string(port_) + "/eureka";
@@ -75,6 +87,7 @@ void EurekaServer::start() {
     const std::vector<std::string> files = {"--cert", file("cert.pem"), "--key", file("key.pem")};
     arguments.insert(arguments.end(), files.begin(), files.end());
   }
+  arguments.insert(arguments.end(), options.begin(), options.end());
   SpawnOptions spawn = where_.spawn;
   spawn.output = file("double.log");
   process_ = Process::start(spawn, arguments);
@@ -114,17 +127,14 @@ void EurekaServer::write(const std::string& method, const std::string& path, con
   must_run(arguments, spawn);
 }
 
+std::vector<std::string> EurekaServer::with(const std::string& app, const std::string& id, const std::string& address,
+                                            int port) {
+  return {"--register", registration(app, id, address, port).dump()};
+}
+
 void EurekaServer::add(const std::string& app, const std::string& id, const std::string& address, int port,
                        const Json& more) {
-  Json instance = {
-      {"instanceId", id},
-      {"hostName", id},
-      {"app", app},
-      {"ipAddr", address},
-      {"vipAddress", app},
-      {"status", "UP"},
-      {"port", {{"$", port}, {"@enabled", "true"}}},
-      {"dataCenterInfo", {{"@class", "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo"}, {"name", "MyOwn"}}}};
+  Json instance = registration(app, id, address, port);
   instance.update(more);
   if (real_ && std::ranges::find(registered_, std::pair(app, id)) == registered_.end())
     registered_.emplace_back(app, id);

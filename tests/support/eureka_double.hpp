@@ -44,7 +44,10 @@ class EurekaServer {
   void order(const std::string& app, const std::string& id, const std::string& status);  ///< OUT_OF_SERVICE, UP, ...
 
   // Of the double.
-  void start();
+  void start(const std::vector<std::string>& options = {});
+  /// Options for start(): that instance is there before it listens.
+  static std::vector<std::string> with(const std::string& app, const std::string& id, const std::string& address,
+                                       int port);
   void stop() { process_.reset(); }
   Process& process() { return *process_; }
   Json control(const std::string& method, const std::string& path, const Json& body = nullptr);

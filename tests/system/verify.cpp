@@ -7,11 +7,13 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "tests/support/agent.hpp"
 #include "tests/support/balance_simulator.hpp"
 #include "tests/support/books_trial.hpp"
 #include "tests/support/restart_trial.hpp"
+#include "tests/support/sources_trial.hpp"
 #include "tests/support/tls_trial.hpp"
 #include "tests/support/truth_trial.hpp"
 
@@ -90,6 +92,60 @@ int truth() {
   return hidden == 0 ? 0 : 1;
 }
 
+nlohmann::json to_json(const SourcesFinding& finding) {
+  nlohmann::json json = {{"source", finding.source}, {"fault", finding.fault}};
+  if (!finding.why_not.empty()) {
+    json[finding.skipped ? "skipped" : "not_applicable"] = finding.why_not;
+    return json;
+  }
+  json.update({{"connects", finding.connects}, {"failed", finding.failed}, {"status", finding.status}});
+  if (finding.shown_s) json["shown_s"] = *finding.shown_s;
+  if (finding.recovered_s) json["recovered_s"] = *finding.recovered_s;
+  json["faults"] = finding.faults;
+  return json;
+}
+
+void print(const SourcesFinding& finding) {
+  if (!finding.why_not.empty()) {
+    fmt::print("{:<11} {:<34} {:<8} {}\n", finding.source, finding.fault, finding.skipped ? "SKIPPED" : "n/a",
+               finding.why_not);
+    return;
+  }
+  const auto time = [](const std::optional<double>& seconds) {
+    return seconds ? fmt::format("{:.1f} s", *seconds) : "-";
+  };
+  const std::string traffic = finding.connects == 0 ? "-" : fmt::format("{} of {}", finding.failed, finding.connects);
+  fmt::print("{:<11} {:<34} {:<8} {:>14} {:>7} {:>9}  {}\n", finding.source, finding.fault,
+             finding.faults.empty() ? "held" : "FAULT", traffic, time(finding.shown_s), time(finding.recovered_s),
+             finding.status.substr(0, 140));
+  for (const std::string& fault : finding.faults) fmt::print("{:<11}   FAULT: {}\n", "", fault);
+}
+
+int sources(SourcesOptions options, bool as_json) {
+  nlohmann::json findings = nlohmann::json::array();
+  int faults = 0;
+  if (!as_json) {
+    fmt::print("{:<11} {:<34} {:<8} {:>14} {:>7} {:>9}  {}\n", "source", "fault", "", "failed", "shown", "recovered",
+               "status");
+  }
+  options.report = [&](const SourcesFinding& finding) {
+    faults += static_cast<int>(finding.faults.size());
+    if (as_json) {
+      findings.push_back(to_json(finding));
+    } else {
+      print(finding);
+      std::fflush(stdout);
+    }
+  };
+  run_sources_trial(options);
+  if (as_json) {
+    fmt::print("{}\n", nlohmann::json{{"findings", findings}, {"faults", faults}}.dump(1));
+  } else {
+    fmt::print("{} faults (goal: 0)\n", faults);
+  }
+  return faults == 0 ? 0 : 1;
+}
+
 int run_verify(int argc, char** argv) {
   CLI::App app("Long trials of the real meshd on a lab of network namespaces; needs root");
   app.require_subcommand(1);
@@ -112,6 +168,12 @@ int run_verify(int argc, char** argv) {
   tls_command->add_option("--rounds", tls_options.rounds, "how many times each")->capture_default_str();
   tls_command->add_option("--program", tls_options.program, "another build of meshd that takes turns with this one");
   app.add_subcommand("truth", "known lies, each of which must show within five seconds");
+  SourcesOptions sources_options;
+  bool as_json = false;
+  CLI::App* sources_command = app.add_subcommand("sources", "registries that fail in every way they can");
+  sources_command->add_option("sources", sources_options.sources, "which; default: all")
+      ->check(CLI::IsMember(sources_on_trial()));
+  sources_command->add_flag("--json", as_json, "one JSON object in place of the table");
   CLI::App* simulate_command = app.add_subcommand("simulate", "balancing in simulated time; needs no root");
   simulate_command->add_option("--seed", options.seed, "the same seed gives the same numbers");
   try {
@@ -130,6 +192,7 @@ int run_verify(int argc, char** argv) {
   books_options.seed = options.seed;
   if (tls_command->parsed()) return tls_restart(std::move(tls_options));
   if (books_command->parsed()) return books(std::move(books_options));
+  if (sources_command->parsed()) return sources(std::move(sources_options), as_json);
   return restart_command->parsed() ? restart(std::move(options)) : truth();
 }
 
