@@ -96,6 +96,7 @@ Agent::~Agent() {
   if (reconciler_) reconciler_->stop();
   if (names_) names_->stop();
   if (relay_) relay_->stop();
+  if (xds_) xds_->stop();
 }
 
 base::Result<void> Agent::make_relay() {
@@ -123,6 +124,14 @@ base::Result<void> Agent::make_names() {
   return names_->start();
 }
 
+base::Result<void> Agent::make_xds() {
+  const AgentSettings& settings = start_.config.agent;
+  if (settings.xds.listen.empty()) return {};
+  xds_ = std::make_unique<XdsKeeper>(XdsKeeper::Options{
+      .listen = settings.xds.listen, .here = {settings.zone, settings.node}, .domain = settings.names.domain});
+  return xds_->start();
+}
+
 base::Result<std::unique_ptr<Agent>> Agent::make(StartConfig start, Signals signals) {
   std::unique_ptr<Agent> agent(new Agent(std::move(start), std::move(signals)));
   raise_descriptor_limit();
@@ -133,6 +142,7 @@ base::Result<std::unique_ptr<Agent>> Agent::make(StartConfig start, Signals sign
   MESH_CHECK(agent->make_workers());
   MESH_CHECK(agent->make_names());
   MESH_CHECK(agent->make_relay());
+  MESH_CHECK(agent->make_xds());
   MESH_CHECK(agent->make_admin());
   return agent;
 }
@@ -220,6 +230,7 @@ base::Result<void> Agent::make_workers() {
                                      prober_->set_services(reconciled->snapshot);
                                      if (names_) names_->set_services(reconciled->snapshot);
                                      if (reconciled->routing) relay_->set_routing(reconciled->routing);
+                                     if (xds_ && reconciled->routing) xds_->set_routing(reconciled->routing);
                                      drainer_->routes_changed();
                                      loop_.loop->post([this, reconciled] { on_reconciled(*reconciled); });
                                    });
@@ -576,6 +587,10 @@ observe::MetricsInput Agent::gather_metrics() {
     const names::ResponderStats names = names_->stats();
     input.names = {names.answered,  names.negative, names.forwarded, names.failed,
                    names.timed_out, names.dropped,  names.places,    names.listeners};
+  }
+  if (xds_) {
+    const xds::ServerStats xds = xds_->stats();
+    input.xds = {xds.clients, xds.streams, xds.answers, xds.accepted, xds.refused, xds.dropped};
   }
   input.drains = {drains.reset, drains.failed, drains.unreachable, drains.leaving};
   input.max_series = config.running.metrics_max_series;

@@ -35,6 +35,7 @@
 #include "app/state_store.hpp"
 #include "app/used_services.hpp"
 #include "app/watcher.hpp"
+#include "app/xds_keeper.hpp"
 #include "base/sd_notify.hpp"
 #include "datapath/event_ring.hpp"
 #include "datapath/loader.hpp"
@@ -69,6 +70,7 @@ class Agent {
   base::Result<void> make_workers();
   base::Result<void> make_names();
   base::Result<void> make_relay();
+  base::Result<void> make_xds();
   [[nodiscard]] std::vector<Watcher::Part> make_watcher_parts();
   base::Result<void> make_admin();
 
@@ -112,6 +114,7 @@ class Agent {
   std::unique_ptr<health::Prober> prober_;
   std::unique_ptr<NamesKeeper> names_;  ///< Null: not wanted.
   std::unique_ptr<RelayKeeper> relay_;
+  std::unique_ptr<XdsKeeper> xds_;  ///< Null: not wanted.
   observe::FlowLog flows_;
   std::optional<datapath::EventRing> events_;
   std::unique_ptr<observe::Journal> journal_;

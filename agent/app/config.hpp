@@ -38,6 +38,12 @@ struct NamesSettings {
   bool operator==(const NamesSettings&) const = default;
 };
 
+/// The agent's own xDS server, for clients on this host.
+struct XdsServerSettings {
+  std::string listen;  ///< "127.0.0.1:18000" or "unix:///run/meshd/xds.sock"; empty: none.
+  bool operator==(const XdsServerSettings&) const = default;
+};
+
 /// PEM files of a TLS server; both empty: no TLS.
 struct CertificateFiles {
   std::string certificate;  ///< Then its chain.
@@ -69,6 +75,7 @@ struct AgentSettings {
   datapath::TableSizes limits;
   CanarySettings canary;
   NamesSettings names;
+  XdsServerSettings xds;
   discovery::VipRange vips4{*base::IpAddress::parse("240.64.0.0"), 12};  ///< For services without an address.
   bool vip_route = true;  ///< The ranges are unreachable on this host while there are sources.
   discovery::VipRange vips6{*base::IpAddress::parse("fd6d:6573:6864::"), 64};

@@ -40,6 +40,7 @@ std::vector<std::string> keys_that_need_restart(const AgentSettings& running, co
   look("agent.audit_interval", &AgentSettings::audit_interval);
   look("agent.limits", &AgentSettings::limits);
   look("agent.canary", &AgentSettings::canary);
+  look("agent.xds", &AgentSettings::xds);
   look("agent.vip_route", &AgentSettings::vip_route);
   if (running.vips4 != loaded.vips4 || running.vips6 != loaded.vips6) keys.emplace_back("agent.vip_range");
   return keys;

@@ -34,6 +34,7 @@ const AgentSettings kFreshAgent{};
 const TableSizes kFreshSizes{};
 const CanarySettings kFreshCanary{};
 const NamesSettings kFreshNames{};
+const XdsServerSettings kFreshXds{};
 const CertificateFiles kFreshCertificate{};
 
 /// "/a/b" without dots, doubled or trailing slashes; "" if it is none.
@@ -126,6 +127,25 @@ void decode_listen(Decoder& decoder, const Key& key, const Value& value, void* t
     }
   }
   static_cast<AgentSettings*>(target)->metrics_listen = std::move(text);
+}
+
+bool is_loopback(const base::IpAddress& ip) {
+  return ip.is_v4() ? ip.bytes[12] == 127 : ip == *base::IpAddress::parse("::1");
+}
+
+void decode_xds_listen(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  const bool is_path = text.starts_with("unix:///") && text.size() > 8;
+  if (!text.empty() && !is_path) {
+    const auto address = base::SocketAddress::parse(text);
+    if (!address || address->port == 0 || !is_loopback(address->ip)) {
+      decoder.error(value, "'" + text + "' is not an address of loopback with a port, nor a unix socket",
+                    "write it as 127.0.0.1:18000 or unix:///run/meshd/xds.sock, or \"\" for no server");
+      return;
+    }
+  }
+  static_cast<XdsServerSettings*>(target)->listen = std::move(text);
 }
 
 template <std::string CanarySettings::* Member, bool V4>
@@ -279,6 +299,14 @@ constexpr Key kNamesKeys[] = {
 };
 const Table kNamesTable{.name = "names", .keys = kNamesKeys, .defaults = &kFreshNames};
 
+constexpr Key kXdsKeys[] = {
+    with_decode(key<&XdsServerSettings::listen>("listen",
+                                                "Address of loopback with a port, or unix:///path, for Envoy and gRPC "
+                                                "clients on this host; \"\" is none."),
+                decode_xds_listen),
+};
+const Table kXdsTable{.name = "xds", .keys = kXdsKeys, .defaults = &kFreshXds};
+
 constexpr Key kAgentKeys[] = {
     required(with_decode(
         key<&AgentSettings::cgroups>(
@@ -325,6 +353,7 @@ constexpr Key kAgentKeys[] = {
                                       kLimitsTable),
     table_key<&AgentSettings::canary>("canary", "Connects that prove the status.", kCanaryTable),
     table_key<&AgentSettings::names>("names", "Names for services.", kNamesTable),
+    table_key<&AgentSettings::xds>("xds", "An xDS server that says where connections go.", kXdsTable),
 };
 
 template <const Value* Sections::* Member>
@@ -393,9 +422,7 @@ void finish_agent_settings(Decoder& decoder, const Value& value, AgentSettings& 
     }
     const auto listen = base::SocketAddress::parse(settings.metrics_listen);
     if (!listen) return;
-    const bool loopback =
-        listen->ip.is_v4() ? listen->ip.bytes[12] == 127 : listen->ip == *base::IpAddress::parse("::1");
-    if (!loopback && settings.metrics_token_file.empty() && files.certificate.empty()) {
+    if (!is_loopback(listen->ip) && settings.metrics_token_file.empty() && files.certificate.empty()) {
       decoder.error(*metrics, settings.metrics_listen + " can be reached from other machines",
                     "add tls, token_file or both");
     }

@@ -35,6 +35,7 @@ class Page final : public prometheus::Collectable {
     collect_datapath();
     collect_discovery();
     collect_names();
+    collect_xds();
     collect_probes();
     for (Family& family : relay_families(input_.status.relay)) keep(std::move(family));
     collect_process();
@@ -71,6 +72,7 @@ class Page final : public prometheus::Collectable {
   void collect_datapath() const;
   void collect_discovery() const;
   void collect_names() const;
+  void collect_xds() const;
   void collect_probes() const;
   void collect_process() const;
   void collect_services() const;
@@ -252,6 +254,19 @@ void Page::collect_names() const {
   keep(std::move(failures));
   gauge("mesh_names_namespaces", "Network namespaces whose clients are answered.", number(names.places));
   gauge("mesh_names_listeners", "Resolvers that are stood in for, over all namespaces.", number(names.listeners));
+}
+
+void Page::collect_xds() const {
+  const XdsMetrics& xds = input_.xds;
+  gauge("mesh_xds_clients", "Clients of the agent's xDS server.", number(xds.clients));
+  counter("mesh_xds_streams_total", "Streams that clients of the xDS server opened.", xds.streams);
+  counter("mesh_xds_answers_total", "Answers to clients of the xDS server.", xds.answers);
+  Family verdicts("mesh_xds_verdicts_total", "What clients of the xDS server thought of answers.", MetricType::Counter);
+  verdicts.add({{"verdict", "accepted"}}, number(xds.accepted));
+  verdicts.add({{"verdict", "refused"}}, number(xds.refused));
+  keep(std::move(verdicts));
+  counter("mesh_xds_clients_dropped_total",
+          "Clients of the xDS server that were left: slow, too many, or asking for too much.", xds.dropped);
 }
 
 void Page::collect_discovery() const {

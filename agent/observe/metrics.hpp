@@ -92,6 +92,16 @@ struct NamesMetrics {
   std::uint64_t listeners = 0;
 };
 
+/// The agent's own xDS server.
+struct XdsMetrics {
+  std::uint64_t clients = 0;
+  std::uint64_t streams = 0;
+  std::uint64_t answers = 0;
+  std::uint64_t accepted = 0;
+  std::uint64_t refused = 0;
+  std::uint64_t dropped = 0;
+};
+
 struct MetricsInput {
   api::VersionView version;
   api::Status status;  ///< hooks, canary, maps, apply, sources, config, loop, conditions
@@ -112,6 +122,7 @@ struct MetricsInput {
   AdminMetrics admin;
   DrainMetrics drains;
   NamesMetrics names;
+  XdsMetrics xds;
   ProcessUsage process;
   std::optional<IstioSource> istio;  ///< Nothing: no istio_tcp_* family.
   std::uint64_t max_series = 20000;

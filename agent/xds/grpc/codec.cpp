@@ -3,6 +3,10 @@
 
 #include "xds/proto/cluster.pb.h"
 #include "xds/proto/endpoint.pb.h"
+#include "xds/proto/http_connection_manager.pb.h"
+#include "xds/proto/listener.pb.h"
+#include "xds/proto/route.pb.h"
+#include "xds/proto/router.pb.h"
 
 namespace mesh::xds {
 namespace {
@@ -93,7 +97,101 @@ void read_resources(const discovery::DiscoveryResponse& response, std::vector<Pl
   }
 }
 
+constexpr std::string_view kTypePrefix = "type.googleapis.com";
+
+core::HealthStatus status_of(Health health) { return static_cast<core::HealthStatus>(health); }
+
+ProtoAssignment to_proto(const std::string& name, const Assignment& assignment) {
+  ProtoAssignment proto;
+  proto.set_cluster_name(name);
+  for (const Locality& from : assignment.localities) {
+    auto& locality = *proto.add_endpoints();
+    locality.mutable_locality()->set_region(from.region);
+    locality.mutable_locality()->set_zone(from.zone);
+    locality.set_priority(from.priority);
+    if (from.weight) locality.mutable_load_balancing_weight()->set_value(*from.weight);
+    for (const LbEndpoint& one : from.endpoints) {
+      auto& endpoint = *locality.add_lb_endpoints();
+      auto& address = *endpoint.mutable_endpoint()->mutable_address()->mutable_socket_address();
+      address.set_address(one.address);
+      address.set_port_value(one.port);
+      endpoint.set_health_status(status_of(one.health));
+      if (one.weight) endpoint.mutable_load_balancing_weight()->set_value(*one.weight);
+    }
+  }
+  return proto;
+}
+
+void set_ads(core::ConfigSource& source) {
+  source.mutable_ads();
+  source.set_resource_api_version(core::V3);
+}
+
+ProtoCluster cluster_of(const std::string& name) {
+  ProtoCluster proto;
+  proto.set_name(name);
+  proto.set_type(ProtoCluster::EDS);
+  set_ads(*proto.mutable_eds_cluster_config()->mutable_eds_config());
+  return proto;
+}
+
+/// For a client that asks for a target, as gRPC's do: everything to this cluster.
+envoy::config::listener::v3::Listener listener_of(const std::string& name, const std::string& cluster) {
+  namespace manager = envoy::extensions::filters::network::http_connection_manager::v3;
+  manager::HttpConnectionManager http;
+  http.set_stat_prefix(cluster);
+  auto& routes = *http.mutable_route_config();
+  routes.set_name(name);
+  auto& host = *routes.add_virtual_hosts();
+  host.set_name(name);
+  host.add_domains("*");
+  auto& route = *host.add_routes();
+  route.mutable_match()->set_prefix("");
+  route.mutable_route()->set_cluster(cluster);
+  auto& filter = *http.add_http_filters();
+  filter.set_name("router");
+  filter.mutable_typed_config()->PackFrom(envoy::extensions::filters::http::router::v3::Router(),
+                                          std::string(kTypePrefix));
+  envoy::config::listener::v3::Listener listener;
+  listener.set_name(name);
+  listener.mutable_api_listener()->mutable_api_listener()->PackFrom(http, std::string(kTypePrefix));
+  return listener;
+}
+
 }  // namespace
+
+std::optional<Request> from_message(const discovery::DiscoveryRequest& message) {
+  const auto type = type_from(message.type_url());
+  if (!type) return std::nullopt;
+  Request request{.type = *type, .version = message.version_info(), .nonce = message.response_nonce()};
+  if (message.has_error_detail()) request.error = message.error_detail().message();
+  request.names.assign(message.resource_names().begin(), message.resource_names().end());
+  if (message.has_node()) {
+    request.node = Node{.id = message.node().id(), .cluster = message.node().cluster()};
+  }
+  return request;
+}
+
+discovery::DiscoveryResponse to_message(const Reply& reply) {
+  static const Assignment kGone;
+  discovery::DiscoveryResponse message;
+  message.set_version_info(reply.version);
+  message.set_nonce(reply.nonce);
+  message.set_type_url(std::string(type_url(reply.type)));
+  message.mutable_control_plane()->set_identifier("meshd");
+  for (const Reply::Resource& one : reply.resources) {
+    google::protobuf::Any& any = *message.add_resources();
+    any.set_type_url(message.type_url());
+    if (reply.type == Type::kEndpoints) {
+      any.set_value(to_proto(one.name, one.served ? one.served->assignment : kGone).SerializeAsString());
+    } else if (reply.type == Type::kCluster) {
+      any.set_value(cluster_of(one.name).SerializeAsString());
+    } else {
+      any.set_value(listener_of(one.name, one.served->name).SerializeAsString());
+    }
+  }
+  return message;
+}
 
 discovery::DiscoveryRequest to_message(const Request& request) {
   discovery::DiscoveryRequest message;

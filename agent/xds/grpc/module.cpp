@@ -7,6 +7,7 @@
 
 #include "xds/grpc/client.hpp"
 #include "xds/grpc/codec.hpp"
+#include "xds/grpc/server.hpp"
 
 namespace mesh::xds {
 namespace {
@@ -19,6 +20,9 @@ class GrpcLibrary final : public Library {
   }
   [[nodiscard]] std::unique_ptr<Stream> open(const StreamOptions& options) const override {
     return open_stream(options);
+  }
+  [[nodiscard]] base::Result<std::unique_ptr<Server>> serve(ServerOptions options) const override {
+    return open_server(std::move(options));
   }
   [[nodiscard]] base::Result<Answer> decode(std::string_view bytes) const override {
     envoy::service::discovery::v3::DiscoveryResponse response;
