@@ -91,8 +91,8 @@ void read_resources(const discovery::DiscoveryResponse& response, std::vector<Pl
     if (any.type_url() == response.type_url() && proto.ParseFromString(any.value())) {
       out.push_back(from_proto(proto));
     } else if (answer.problems.size() < kMaxProblems) {
-      answer.problems.push_back("resource " + std::to_string(i) + " is no " + std::string(Proto::descriptor()->name()) +
-                                (any.type_url() == response.type_url() ? "" : ", but '" + any.type_url() + "'"));
+      answer.problems.push_back("resource " + std::to_string(i) + " is no " + Proto::descriptor()->name() +
+                                (any.type_url() == response.type_url() ? "" : ", but of another type"));
     }
   }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // xds.so: see library.hpp.
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
 #include <cstdlib>
@@ -17,6 +18,7 @@ class GrpcLibrary final : public Library {
   GrpcLibrary() {
     // Troubles of connections are errors of their streams; gRPC's own lines would only repeat them in another format.
     if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
+    google::protobuf::SetLogHandler(nullptr);  // what is no message is an error, or a refusal
   }
   [[nodiscard]] std::unique_ptr<Stream> open(const StreamOptions& options) const override {
     return open_stream(options);
