@@ -27,6 +27,7 @@ std::string explain_text(const api::ExplainView& view, const ViewOptions& option
 std::string services_text(const api::ServiceList& list, const ViewOptions& options);
 std::string endpoints_text(const api::EndpointList& list, const ViewOptions& options);
 std::string sources_text(const api::SourceList& list, const ViewOptions& options);
+std::string certificates_text(const api::CertificateList& list, const ViewOptions& options);
 std::string connections_text(const api::ConnectionList& list, const ViewOptions& options);
 std::string flows_text(const api::FlowList& list, const ViewOptions& options);
 std::string drains_text(const api::DrainList& list, const ViewOptions& options);

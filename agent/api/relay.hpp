@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -86,6 +87,34 @@ struct RelayCount {
   }
 };
 
+/// A certificate of a listener.
+struct RelayCertificateView {
+  std::string file;
+  std::string subject;  ///< Empty, as the next ones: none could be read.
+  std::string issuer;
+  std::vector<std::string> names;  ///< That clients ask for: DNS names, then addresses.
+  std::string key;                 ///< "EC prime256v1", "RSA 2048"
+  std::string serial;
+  std::string fingerprint;  ///< SHA-256
+  std::string begins_at;
+  std::string expires_at;              ///< Of the first of its chain.
+  std::optional<double> expires_in_s;  ///< Negative: it has expired.
+  std::string error;                   ///< Why what the file holds now is not in use.
+  static void fields(auto& self, auto& visit) {
+    visit("file", self.file);
+    visit("subject", self.subject);
+    visit("issuer", self.issuer);
+    visit("names", self.names);
+    visit("key", self.key);
+    visit("serial", self.serial);
+    visit("fingerprint", self.fingerprint);
+    visit("begins_at", self.begins_at);
+    visit("expires_at", self.expires_at);
+    visit("expires_in_s", self.expires_in_s);
+    visit("error", self.error);
+  }
+};
+
 struct RelayListenerView {
   std::string name;
   std::string address;
@@ -97,11 +126,13 @@ struct RelayListenerView {
   std::uint64_t relayed = 0;         ///< That reached a backend.
   std::uint64_t bytes_received = 0;  ///< From clients, before TLS.
   std::uint64_t bytes_sent = 0;
-  std::uint64_t retries = 0;           ///< Backends tried after another could not be reached.
-  std::uint64_t resumed = 0;           ///< Of the handshakes.
-  std::vector<RelayCount> handshakes;  ///< By version and cipher: "TLSv1.3 TLS_AES_128_GCM_SHA256".
-  std::vector<RelayCount> failed;      ///< Connections that ended before they were relayed, by reason.
-  std::vector<RelayCount> ended;       ///< Relayed ones, by how they ended.
+  std::uint64_t retries = 0;                       ///< Backends tried after another could not be reached.
+  std::uint64_t resumed = 0;                       ///< Of the handshakes.
+  std::vector<RelayCount> handshakes;              ///< By version and cipher: "TLSv1.3 TLS_AES_128_GCM_SHA256".
+  std::vector<RelayCount> failed;                  ///< Connections that ended before they were relayed, by reason.
+  std::vector<RelayCount> ended;                   ///< Relayed ones, by how they ended.
+  std::vector<RelayCertificateView> certificates;  ///< The first is for clients that ask for no name of another.
+  std::optional<double> lists_expire_in_s;         ///< Revocation lists; from then on they refuse every client.
   static void fields(auto& self, auto& visit) {
     visit("name", self.name);
     visit("address", self.address);
@@ -118,7 +149,25 @@ struct RelayListenerView {
     visit("handshakes", self.handshakes);
     visit("failed", self.failed);
     visit("ended", self.ended);
+    visit("certificates", self.certificates);
+    visit("lists_expire_in_s", self.lists_expire_in_s);
   }
+};
+
+struct ListenerCertificates {
+  std::string listener;
+  std::vector<RelayCertificateView> certificates;
+  static void fields(auto& self, auto& visit) {
+    visit("listener", self.listener);
+    visit("certificates", self.certificates);
+  }
+};
+
+/// What `meshctl certs` shows.
+struct CertificateList {
+  static constexpr std::string_view kKind = "CertificateList";
+  std::vector<ListenerCertificates> items;
+  static void fields(auto& self, auto& visit) { visit("items", self.items); }
 };
 
 struct RelayReport {

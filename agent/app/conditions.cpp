@@ -236,9 +236,24 @@ void look_at_relay(const api::RelayView& relay, Conditions& found) {
     const std::string message = fmt::format("listener {} on {}: {}", listener.name, listener.address, listener.error);
     if (listener.state == "listening") {
       found.notice("listener_stale", message + "; the certificates before stay in use",
-                   "correct the files, then `systemctl reload meshd-relay`");
+                   "correct the files; they are read again when they change");
     } else {
-      found.degraded("listener_failed", message, "correct it, then `systemctl reload meshd-relay`");
+      found.degraded("listener_failed", message, "correct it; the relay tries again each second");
+    }
+  }
+  for (const api::RelayListenerView& listener : relay.report.listeners) {
+    for (const api::RelayCertificateView& certificate : listener.certificates) {
+      if (certificate.expires_in_s.value_or(1) > 0) continue;
+      found.notice("listener_certificate_expired",
+                   fmt::format("listener {} shows {}, which has expired: {}", listener.name, certificate.file,
+                               certificate.expires_at),
+                   "replace certificate and key; they are read again when they change");
+    }
+    if (listener.lists_expire_in_s.value_or(1) <= 0) {
+      found.notice(
+          "revocation_list_expired",
+          fmt::format("listener {} refuses all clients' certificates: a revocation list is out of date", listener.name),
+          "fetch the lists of tls.client.crl again");
     }
   }
   for (const std::string& error : relay.errors) {

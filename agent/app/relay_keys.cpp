@@ -12,12 +12,19 @@ struct EnumNames<relay::Mode> {
   static constexpr std::array<std::string_view, 2> names = {"terminate", "passthrough"};
   static constexpr std::array<relay::Mode, 2> values = {relay::Mode::kTerminate, relay::Mode::kPassthrough};
 };
+template <>
+struct EnumNames<tls::ClientVerify> {
+  static constexpr std::array<std::string_view, 3> names = {"none", "optional", "require"};
+  static constexpr std::array<tls::ClientVerify, 3> values = {tls::ClientVerify::kNone, tls::ClientVerify::kOptional,
+                                                              tls::ClientVerify::kRequire};
+};
 }  // namespace mesh::discovery
 
 namespace mesh::app {
 
 using namespace std::chrono_literals;
 using discovery::between;
+using discovery::choice_key;
 using discovery::Decoder;
 using discovery::Key;
 using discovery::key;
@@ -41,7 +48,7 @@ template <auto Member>
 void decode_file(Decoder& decoder, const Key& key, const Value& value, void* target) {
   std::string text;
   if (!decoder.string(key, value, text)) return;
-  if (!text.starts_with('/')) {
+  if (!text.empty() && !text.starts_with('/')) {
     decoder.error(value, "a path starts with /");
     return;
   }
@@ -135,11 +142,14 @@ constexpr Key kRouteKeys[] = {
     required(key<&relay::NameRoute::service>("service", "Where these connections go.")),
 };
 constexpr Key kCertificateKeys[] = {
-    required(with_decode(key<&relay::CertificatePair::certificate>(
-                             "certificate", "PEM file of the certificate, then its chain; the relay reads it."),
-                         decode_file<&relay::CertificatePair::certificate>)),
-    required(with_decode(key<&relay::CertificatePair::key>("key", "PEM file of its private key, without passphrase."),
-                         decode_file<&relay::CertificatePair::key>)),
+    with_decode(key<&relay::CertificatePair::certificate>(
+                    "certificate", "PEM file of the certificate, then its chain; the relay reads it."),
+                decode_file<&relay::CertificatePair::certificate>),
+    with_decode(key<&relay::CertificatePair::key>("key", "PEM file of its private key, without passphrase."),
+                decode_file<&relay::CertificatePair::key>),
+    with_decode(key<&relay::CertificatePair::folder>(
+                    "folder", "Instead of both: a folder with pairs NAME.crt and NAME.key, as they come and go."),
+                decode_file<&relay::CertificatePair::folder>),
 };
 
 }  // namespace
@@ -150,11 +160,74 @@ const Table kCertificateTable{.name = "certificates", .keys = kCertificateKeys, 
 namespace {
 
 constexpr std::size_t kCertificatesMax = 1000;
+constexpr std::size_t kProtocolsMax = 16;
+constexpr std::array<std::string_view, 2> kVersions = {"1.2", "1.3"};
+
+const relay::ClientSettings kFreshClient{};
+
+void decode_certificates(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  const std::size_t errors = decoder.error_count();
+  decode_list<&relay::TlsSettings::certificates, kCertificatesMax, kCertificateTable>(decoder, key, value, target);
+  if (decoder.error_count() != errors) return;
+  const auto& pairs = static_cast<const relay::TlsSettings*>(target)->certificates;
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const relay::CertificatePair& pair = pairs[i];
+    const bool files = !pair.certificate.empty() && !pair.key.empty();
+    const bool any_file = !pair.certificate.empty() || !pair.key.empty();
+    if (pair.folder.empty() ? files : !any_file) continue;
+    decoder.element(value.items[i], i, [&](const Value& item) {
+      decoder.error(item, "names neither a pair of files nor a folder alone",
+                    "write {certificate: FILE, key: FILE} or {folder: FOLDER}");
+    });
+  }
+}
+
+void decode_alpn(Decoder& decoder, const Key&, const Value& value, void* target) {
+  std::vector<std::string> protocols;
+  if (!decoder.strings(value, protocols)) return;
+  const auto good = [](const std::string& one) { return !one.empty() && one.size() <= 255; };
+  if (protocols.size() > kProtocolsMax || !std::ranges::all_of(protocols, good)) {
+    decoder.error(value, "must be at most " + std::to_string(kProtocolsMax) + " names of 1 to 255 bytes",
+                  "write [h2, http/1.1]");
+    return;
+  }
+  static_cast<relay::TlsSettings*>(target)->alpn = std::move(protocols);
+}
+
+constexpr Key kClientKeys[] = {
+    key<&relay::ClientSettings::verify>("verify", "Whether clients show a certificate: none, optional, require."),
+    with_decode(
+        key<&relay::ClientSettings::ca>("ca", "PEM file of who may have issued it; needed unless verify is none."),
+        decode_file<&relay::ClientSettings::ca>),
+    with_decode(key<&relay::ClientSettings::crl>(
+                    "crl", "PEM file of revocation lists, one of each issuer; out of date, they refuse everybody."),
+                decode_file<&relay::ClientSettings::crl>),
+};
+const Table kClientTable{.name = "client", .keys = kClientKeys, .defaults = &kFreshClient};
+
+void decode_client(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  const std::size_t errors = decoder.error_count();
+  auto& client = static_cast<relay::TlsSettings*>(target)->client;
+  decoder.table(*key.table, value, &client);
+  if (decoder.error_count() != errors) return;
+  if (client.verify != tls::ClientVerify::kNone && client.ca.empty()) {
+    decoder.error(value, "verifies clients and names nobody who issues their certificates", "add ca: FILE");
+  } else if (!client.crl.empty() && client.ca.empty()) {
+    decoder.error(value, "has revocation lists and no ca", "add ca: FILE");
+  }
+}
 
 constexpr Key kTlsKeys[] = {
-    list_key<&relay::TlsSettings::certificates, kCertificatesMax, kCertificateTable>(
-        "certificates", "Chosen by the name that a client asks for; the first is for all other names.",
-        R"({"type":"array","items":{"$ref":"#/definitions/certificate"}})"),
+    with_decode(list_key<&relay::TlsSettings::certificates, kCertificatesMax, kCertificateTable>(
+                    "certificates", "Chosen by the name that a client asks for; the first is for all other names.",
+                    R"({"type":"array","items":{"$ref":"#/definitions/certificate"}})"),
+                decode_certificates),
+    choice_key<&relay::TlsSettings::min_version>("min_version", "The oldest TLS that clients may speak.", kVersions),
+    with_decode(key<&relay::TlsSettings::alpn>(
+                    "alpn", "Protocols that clients may choose from, preferred first; empty: whatever they like."),
+                decode_alpn),
+    with_decode(table_key<&relay::TlsSettings::client>("client", "Certificates of clients.", kClientTable),
+                decode_client),
 };
 const Table kTlsTable{.name = "tls", .keys = kTlsKeys, .defaults = &kFreshTls};
 

@@ -23,9 +23,9 @@
 #include "base/log.hpp"
 #include "base/sd_notify.hpp"
 #include "model/service.hpp"
+#include "relay/certificate_store.hpp"
 #include "relay/listen.hpp"
 #include "relay/worker.hpp"
-#include "tls/certificate.hpp"
 #include "tls/ticket_keys.hpp"
 
 namespace mesh::app {
@@ -39,10 +39,9 @@ constexpr auto kSaveInterval = std::chrono::seconds(5);
 constexpr auto kStopDrain = std::chrono::seconds(2);  ///< After SIGTERM: a successor may be waiting to be started.
 constexpr rlim_t kReservedDescriptors = 128;          ///< For all that is no connection.
 constexpr std::size_t kOrdersBytesMax = kRelayMessageMax;
-constexpr std::size_t kPemBytesMax = 256 * 1024;  // a chain of dozens
 constexpr std::string_view kTicketsName = "tickets";
 
-using CertificatePtr = std::shared_ptr<const tls::Certificate>;
+using Look = relay::CertificateStore::Look;
 
 std::string socket_name(const base::SocketAddress& address) { return "listen " + address.to_string(); }
 
@@ -64,20 +63,26 @@ std::uint32_t connection_places() {
   return static_cast<std::uint32_t>(std::min<rlim_t>(free / 2, UINT32_MAX));
 }
 
-base::Result<std::vector<CertificatePtr>> read_certificates(const relay::TlsSettings& settings) {
-  std::vector<CertificatePtr> certificates;
-  for (const relay::CertificatePair& pair : settings.certificates) {
-    auto chain = base::read_file(pair.certificate, kPemBytesMax);
-    if (!chain) return std::unexpected(std::move(chain).error());
-    auto key = base::read_file(pair.key, kPemBytesMax);
-    if (!key) return std::unexpected(std::move(key).error());
-    auto parsed = tls::Certificate::parse(std::move(*chain), std::move(*key));
-    if (!parsed) {
-      return std::unexpected(std::move(parsed).error().within(pair.certificate + ", " + pair.key));
-    }
-    certificates.push_back(std::move(*parsed));
-  }
-  return certificates;
+double seconds_until(base::WallTime time, base::WallTime now) {
+  return std::chrono::duration<double>(time - now).count();
+}
+
+api::RelayCertificateView certificate_view(const relay::CertificateState& state, base::WallTime now) {
+  api::RelayCertificateView view{.file = state.files.certificate,
+                                 .error = state.refused ? state.refused->to_string() : ""};
+  if (!state.in_use) return view;
+  const tls::CertificateFacts& facts = state.in_use->facts();
+  view.subject = facts.subject;
+  view.issuer = facts.issuer;
+  view.names = facts.dns_names;
+  view.names.insert(view.names.end(), facts.addresses.begin(), facts.addresses.end());
+  view.key = facts.key;
+  view.serial = facts.serial;
+  view.fingerprint = facts.fingerprint;
+  view.begins_at = base::format_rfc3339(facts.not_before);
+  view.expires_at = base::format_rfc3339(facts.chain_ends);
+  view.expires_in_s = seconds_until(facts.chain_ends, now);
+  return view;
 }
 
 model::ServiceRoutePtr route_of(const api::RelayService& described) {
@@ -128,14 +133,14 @@ class Relay {
     std::shared_ptr<relay::Gate> gate = std::make_shared<relay::Gate>();
     std::vector<std::shared_ptr<relay::ListenerStats>> stats;  ///< By worker, as the next.
     std::vector<std::shared_ptr<const tls::ServerContext>> contexts;
-    std::vector<CertificatePtr> certificates;
-    std::optional<base::Error> refused;  ///< Why the newest certificates are not in use.
-    std::optional<base::Error> failed;   ///< Why it does not listen.
-    std::string error;                   ///< Of both, as it was said last.
+    std::optional<relay::CertificateStore> files;  ///< Unless TLS goes through.
+    std::optional<base::Error> refused;            ///< Why the newest certificates are not in use.
+    std::optional<base::Error> failed;             ///< Why it does not listen.
+    std::string error;                             ///< Of both, as it was said last.
   };
 
   void on_signal(int signal) {
-    if (signal == SIGHUP) return apply(Certificates::kRead);
+    if (signal == SIGHUP) return apply(Look::kAtOnce);
     notifier_.stopping();
     retire(kStopDrain);
   }
@@ -145,7 +150,9 @@ class Relay {
     if (!channel_.open() && !retired_) connect();
     if (!orders_ && now - started_at_ >= kAgentWait) load_orders();
     const auto failed = [](const auto& one) { return one.second.failed.has_value(); };
-    if (std::ranges::any_of(listening_, failed)) apply(Certificates::kKeep);  // perhaps the address is free now
+    bool changed = std::ranges::any_of(listening_, failed);  // perhaps the address is free now
+    for (auto& [name, one] : listening_) changed = (!retired_ && read_tls(one, Look::kSettled)) || changed;
+    if (changed) apply(Look::kSettled);
     rotate_tickets();
     if (orders_unsaved_ && now >= save_at_) save_orders(now);
     report();
@@ -216,7 +223,7 @@ class Relay {
           route_of(service), before == targets_.end() ? nullptr : before->second.get());
     }
     targets_ = std::move(targets);
-    apply(Certificates::kKeep);
+    apply(Look::kSettled);
     return true;
   }
 
@@ -246,10 +253,8 @@ class Relay {
 
   [[nodiscard]] std::string orders_path() const { return options_.state_dir + "/orders.json"; }
 
-  enum class Certificates : std::uint8_t { kKeep, kRead };  ///< Those whose files are named as before.
-
   /// Makes what is ordered so.
-  void apply(Certificates certificates) {
+  void apply(Look look) {
     if (!orders_ || retired_) return;
     if (workers_.empty() && !make_workers()) return;
     take_tickets();
@@ -258,11 +263,10 @@ class Relay {
       const auto before = listening_.find(settings.name);
       Listening& one = listening[settings.name];
       if (before != listening_.end()) one = std::move(before->second);
-      const bool known = one.settings.tls == settings.tls && (!one.contexts.empty() || one.refused);
       one.settings = settings;
       one.gate->set_limits(settings.limits);
       while (one.stats.size() < workers_.size()) one.stats.push_back(std::make_shared<relay::ListenerStats>());
-      if (!known || certificates == Certificates::kRead) read_tls(one);
+      read_tls(one, look);
       open_socket(one);
       complain(one);
     }
@@ -332,13 +336,24 @@ class Relay {
     unreported_.emplace_back(kTicketsName);
   }
 
-  /// New certificates, or what was wrong with them; those before stay in use then.
-  void read_tls(Listening& one) {
-    one.refused.reset();
-    if (one.settings.mode == relay::Mode::kPassthrough) return one.contexts.clear();
-    auto certificates = read_certificates(one.settings.tls);
-    if (certificates) certificates = make_contexts(one, std::move(*certificates));
-    if (!certificates) one.refused = std::move(certificates).error();
+  /// New certificates, or what was wrong with them; those before stay in use then. True if something is different.
+  bool read_tls(Listening& one, Look look) {
+    if (one.settings.mode == relay::Mode::kPassthrough) {
+      one.files.reset();
+      one.refused.reset();
+      one.contexts.clear();
+      return false;
+    }
+    if (!one.files) {
+      one.files.emplace(one.settings.tls);
+    } else if (one.files->settings() != one.settings.tls) {
+      one.files->change(one.settings.tls);
+    }
+    if (!one.files->look(look)) return false;
+    auto options = one.files->options();
+    const auto made = options ? make_contexts(one, std::move(*options)) : std::unexpected(options.error());
+    one.refused = made ? one.files->refused() : std::optional(made.error());
+    return true;
   }
 
   /// Who connects shall not find a listener without any certificate.
@@ -367,15 +382,15 @@ class Relay {
     kLog.error("listener not as ordered", {{"listener", one.settings.name}, {"err", error}});
   }
 
-  base::Result<std::vector<CertificatePtr>> make_contexts(Listening& one, std::vector<CertificatePtr> certificates) {
-    const tls::ServerOptions options{.certificates = certificates, .tickets = tickets_, .scope = one.settings.name};
+  base::Result<void> make_contexts(Listening& one, tls::ServerOptions options) {
+    options.tickets = tickets_;
+    options.scope = one.settings.name;
     std::vector<std::shared_ptr<const tls::ServerContext>> contexts;
     for (const auto& library : libraries_) {
       contexts.push_back(MESH_TRY(tls::ServerContext::make(options, library)));
     }
     one.contexts = std::move(contexts);
-    one.certificates = certificates;
-    return certificates;
+    return {};
   }
 
   std::vector<relay::ListenerPtr> listeners_of(std::size_t worker) {
@@ -447,6 +462,16 @@ class Relay {
     view.handshakes = counts_of(handshakes);
     view.failed = counts_of(failed);
     view.ended = counts_of(ended);
+    if (one.files) {
+      const base::WallTime now = base::wall_now();
+      for (const relay::CertificateState& state : one.files->certificates()) {
+        view.certificates.push_back(certificate_view(state, now));
+      }
+      const auto& authorities = one.files->authorities();
+      if (authorities && authorities->lists_end()) {
+        view.lists_expire_in_s = seconds_until(*authorities->lists_end(), now);
+      }
+    }
     return view;
   }
 

@@ -24,6 +24,13 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
   Family handshakes("mesh_relay_handshakes_total", "TLS handshakes, by version and cipher.", MetricType::Counter);
   Family resumed("mesh_relay_handshakes_resumed_total", "Of them, those of a session that is resumed.",
                  MetricType::Counter);
+  Family expires("mesh_relay_certificate_expires_seconds",
+                 "Time until a listener's certificate, or one of its chain, expires; negative: it has.",
+                 MetricType::Gauge);
+  Family refused("mesh_relay_certificate_refused", "1 if what the file holds now is of no use and not in use.",
+                 MetricType::Gauge);
+  Family lists("mesh_relay_revocation_expires_seconds",
+               "Time until a listener's revocation lists are out of date and refuse all clients.", MetricType::Gauge);
   if (relay.wanted) {
     up.add({}, relay.connected ? 1 : 0);
     retiring.add({}, number(relay.retiring));
@@ -38,6 +45,12 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
     resumed.add({listener}, number(one.resumed));
     bytes.add({listener, {"direction", "received"}}, number(one.bytes_received));
     bytes.add({listener, {"direction", "sent"}}, number(one.bytes_sent));
+    for (const api::RelayCertificateView& certificate : one.certificates) {
+      const prometheus::ClientMetric::Label file{"file", certificate.file};
+      if (certificate.expires_in_s) expires.add({listener, file}, *certificate.expires_in_s);
+      refused.add({listener, file}, certificate.error.empty() ? 0 : 1);
+    }
+    if (one.lists_expire_in_s) lists.add({listener}, *one.lists_expire_in_s);
     for (const auto& [name, count] : one.failed) failed.add({listener, {"reason", name}}, number(count));
     for (const auto& [name, count] : one.ended) ended.add({listener, {"how", name}}, number(count));
     for (const auto& [name, count] : one.handshakes) {
@@ -47,7 +60,7 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
   }
   std::vector<Family> families;
   for (Family* family : {&up, &retiring, &listening, &active, &accepted, &relayed, &failed, &ended, &retries, &bytes,
-                         &handshakes, &resumed}) {
+                         &handshakes, &resumed, &expires, &refused, &lists}) {
     families.push_back(std::move(*family));
   }
   return families;

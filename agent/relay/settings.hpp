@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/address.hpp"
+#include "tls/server.hpp"
 
 namespace mesh::relay {
 
@@ -23,14 +24,27 @@ struct NameRoute {
   bool operator==(const NameRoute&) const = default;
 };
 
+/// Either the first two or the third.
 struct CertificatePair {
   std::string certificate;  ///< PEM file: the certificate, then its chain.
   std::string key;          ///< PEM file of its private key.
+  std::string folder;       ///< With pairs NAME.crt and NAME.key: a mounted secret has tls.crt and tls.key.
   bool operator==(const CertificatePair&) const = default;
+};
+
+/// Which certificates clients show.
+struct ClientSettings {
+  tls::ClientVerify verify = tls::ClientVerify::kNone;
+  std::string ca;   ///< PEM file of who may have issued them; needed unless verify is none.
+  std::string crl;  ///< PEM file of what those revoked, a list of each; empty: not looked at.
+  bool operator==(const ClientSettings&) const = default;
 };
 
 struct TlsSettings {
   std::vector<CertificatePair> certificates;  ///< The first is the default, for names that no other is for.
+  std::string min_version = "1.2";            ///< "1.2" or "1.3"
+  std::vector<std::string> alpn;              ///< Preferred first; empty: not negotiated.
+  ClientSettings client;
   bool operator==(const TlsSettings&) const = default;
 };
 

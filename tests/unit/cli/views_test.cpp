@@ -132,6 +132,19 @@ TEST_F(Views, tables_align_and_numbers_stand_right) {
             "conflict 240.64.0.10:80/tcp: a (x:1) is used, b (y:2) is not\n");
 }
 
+TEST_F(Views, certificates_say_when_they_expire_and_what_is_wrong) {
+  const api::CertificateList list{
+      {{"shop",
+        {{.file = "/c/shop.crt", .names = {"shop.test", "10.0.0.1"}, .key = "RSA 2048", .expires_in_s = 90 * 86400.0},
+         {.file = "/c/old.crt", .names = {"old.test"}, .key = "EC prime256v1", .expires_in_s = -7200.0},
+         {.file = "/c/new.crt", .error = "open /c/new.key: Permission denied"}}}}};
+  EXPECT_EQ(certificates_text(list, options_),
+            "LISTENER  NAMES               KEY            EXPIRES           ERROR\n"
+            "shop      shop.test,10.0.0.1  RSA 2048       in 90d0h          -\n"
+            "shop      old.test            EC prime256v1  expired 2h0m ago  -\n"
+            "shop      -                   -              -                 open /c/new.key: Permission denied\n");
+}
+
 TEST_F(Views, an_ejected_endpoint_says_until_when_and_why) {
   api::EndpointView endpoint = backend_.endpoint_values[2];
   endpoint.eligibility = endpoint.ejection = "ejected";

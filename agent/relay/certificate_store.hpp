@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The certificates of one listener, as their files are. Whoever has the store looks again from time to time: by stat(),
+// which sees renamed files, folders and swapped symbolic links alike, on every file system. What can't be used is
+// refused, and what was read from these files before stays in use.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "relay/settings.hpp"
+#include "tls/server.hpp"
+
+namespace mesh::relay {
+
+/// A certificate of the listener. Two files: the second of them is the key's.
+struct CertificateState {
+  CertificatePair files;
+  std::shared_ptr<const tls::Certificate> in_use;  ///< nullptr: none could be read yet.
+  std::optional<base::Error> refused;              ///< Why what the files hold now is not in use.
+};
+
+class CertificateStore {
+ public:
+  explicit CertificateStore(TlsSettings settings);
+
+  /// Other files; what is in use from those that are named still stays. The next look counts at once.
+  void change(TlsSettings settings);
+
+  enum class Look : std::uint8_t {
+    kSettled,  ///< What changed counts when two looks saw the same: two files are not replaced at one instant.
+    kAtOnce,   ///< Whoever asks says that the files are in order.
+  };
+  /// True if something else is in use or refused than before. The first look counts at once.
+  bool look(Look how = Look::kSettled);
+
+  /// What is in use, without tickets and scope. kInvalid if that is not enough to listen: no certificate at all, or
+  /// clients have to be verified and there is nobody to verify them by.
+  [[nodiscard]] base::Result<tls::ServerOptions> options() const;
+
+  [[nodiscard]] const TlsSettings& settings() const { return settings_; }
+  /// In the order of the settings, those of a folder by name.
+  [[nodiscard]] const std::vector<CertificateState>& certificates() const { return certificates_; }
+  [[nodiscard]] const std::shared_ptr<const tls::Authorities>& authorities() const { return authorities_; }
+  /// The first reason why something that the files hold now is not in use.
+  [[nodiscard]] std::optional<base::Error> refused() const;
+
+ private:
+  [[nodiscard]] std::vector<CertificatePair> list_pairs();
+  void read(CertificateState& state) const;
+  void read_authorities();
+
+  TlsSettings settings_;
+  std::vector<CertificateState> certificates_;
+  std::shared_ptr<const tls::Authorities> authorities_;
+  std::optional<base::Error> authorities_refused_;
+  std::optional<base::Error> folder_refused_;
+  std::string taken_;  ///< All files as they were when they were read, and as they were seen last.
+  std::string seen_;
+};
+
+}  // namespace mesh::relay
