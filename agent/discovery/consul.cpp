@@ -100,9 +100,12 @@ class Run {
     const TimePoint now = base::steady_now();
     if (!unsaid_ || now < pace_.due()) return;
     unsaid_ = false;
-    if (auto services = watch_.take_update()) {
-      feed_.publish(std::move(*services));
-      pace_.note(now, base::steady_now());
+    pace_.begin();
+    auto exchanged = watch_.take_exchanged();
+    auto services = exchanged.empty() ? watch_.take_update() : std::nullopt;
+    if (services || !exchanged.empty()) {
+      services ? feed_.publish(std::move(*services)) : feed_.exchange(std::move(exchanged));
+      pace_.end();
       if (!watch_.is_fresh()) feed_.report(watch_.trouble());
     } else if (watch_.is_fresh()) {
       feed_.confirm();

@@ -492,8 +492,13 @@ void ConsulWatch::take_service(const std::string& name, Watched& watched, const 
 
 void ConsulWatch::map(const std::string& name, Watched& watched) {
   ConsulMapped mapped = mapper_.map(name, *watched.rule, watched.instances, watched.kept);
-  watched.mapped = share(std::move(mapped.services), watched.mapped);
-  changed_ = true;
+  std::vector<model::ServicePtr> fresh = share(std::move(mapped.services), watched.mapped);
+  if (stand_for(fresh, watched.mapped)) {
+    exchanged_.insert(exchanged_.end(), fresh.begin(), fresh.end());
+  } else {
+    changed_ = true;
+  }
+  watched.mapped = std::move(fresh);
   if (mapped.notes != watched.notes && !mapped.notes.empty()) {
     std::string text;
     for (const std::string& note : mapped.notes) text += (text.empty() ? "" : "; ") + note;
@@ -510,9 +515,17 @@ base::Error ConsulWatch::trouble() const {
 
 std::vector<base::Error> ConsulWatch::take_reports() { return std::exchange(reports_, {}); }
 
+std::vector<model::ServicePtr> ConsulWatch::take_exchanged() {
+  if (changed_ || !all_known()) return {};
+  return std::exchange(exchanged_, {});
+}
+
+bool ConsulWatch::all_known() const { return unanswered_ == 0 && (!needs_catalog() || catalog_.answered); }
+
 std::optional<std::vector<model::ServicePtr>> ConsulWatch::take_update() {
-  if (!changed_ || unanswered_ > 0 || (needs_catalog() && !catalog_.answered)) return std::nullopt;
+  if ((!changed_ && exchanged_.empty()) || !all_known()) return std::nullopt;
   changed_ = false;
+  exchanged_.clear();
   std::vector<model::ServicePtr> services;
   for (const auto& [name, watched] : services_) {
     services.insert(services.end(), watched->mapped.begin(), watched->mapped.end());

@@ -100,6 +100,8 @@ class ConsulWatch {
   std::vector<base::Error> take_reports();
   /// All services, if something about them changed since the last call and all are known.
   std::optional<std::vector<model::ServicePtr>> take_update();
+  /// If it is no more than that: services that stand where others with their frontends and names stood.
+  std::vector<model::ServicePtr> take_exchanged();
   /// The newest answers say what the services are.
   [[nodiscard]] bool is_fresh() const { return unanswered_ == 0 && troubled_ == 0; }
   /// The first service's that is not as its newest answer says; there must be one unless is_fresh().
@@ -117,6 +119,7 @@ class ConsulWatch {
     bool answered = false;
   };
 
+  [[nodiscard]] bool all_known() const;
   [[nodiscard]] bool needs_catalog() const { return has_patterns_ || shared_; }
   [[nodiscard]] std::string target(std::string path, std::uint64_t index, std::string_view more) const;
   [[nodiscard]] Ask make_ask(Kind kind, std::string name, std::string path, std::uint64_t index, std::string_view more);
@@ -157,7 +160,8 @@ class ConsulWatch {
   std::size_t reading_ = 0;  // services in flight
   std::size_t unanswered_ = 0;
   std::size_t troubled_ = 0;
-  bool changed_ = true;
+  bool changed_ = true;  // more than `exchanged_` says
+  std::vector<model::ServicePtr> exchanged_;
   bool read_all_wanted_ = false;
   TwoTokens read_all_bucket_;
   base::TimePoint read_all_at_{};  // the next one that nothing asked for

@@ -249,14 +249,16 @@ class Session {
     if (!all_listed()) return;
     if (changed_ && now >= pace_.due()) {
       changed_ = false;
+      pace_.begin();
       const bool differs = cluster_.update();
       for (const std::string& problem : cluster_.take_problems()) {
         kLog.warn("object not understood as it is written", {{"err", problem}});
       }
       if (differs || !published_) {
-        feed_.publish(cluster_.services());
+        auto exchanged = published_ ? cluster_.take_exchanged() : std::vector<model::ServicePtr>{};
+        exchanged.empty() ? feed_.publish(cluster_.services()) : feed_.exchange(std::move(exchanged));
         published_ = true;
-        pace_.note(now, base::steady_now());
+        pace_.end();
         confirm_due_ = false;
         // What one stream said is published while another is in trouble: then it isn't all as fresh as that.
         if (const base::Error* const error = trouble()) feed_.report(*error);
@@ -307,9 +309,10 @@ base::Result<std::string> zone_of(const Access& access, const std::string& node,
 }
 
 std::unique_ptr<Registry> make_kubernetes(const KubernetesSettings& settings, RegistryContext context) {
-  return std::make_unique<KubernetesRegistry>(
-      settings, KubernetesRegistry::Options{
-                    .policy = std::move(context.policy), .here = std::move(context.here), .seed = context.seed});
+  return std::make_unique<KubernetesRegistry>(settings, KubernetesRegistry::Options{.source = std::move(context.source),
+                                                                                    .policy = std::move(context.policy),
+                                                                                    .here = std::move(context.here),
+                                                                                    .seed = context.seed});
 }
 
 constexpr RegistryType kubernetes_type() {
@@ -325,7 +328,8 @@ constexpr RegistryType kKubernetesRegistry = kubernetes_type();
 
 base::Result<void> KubernetesRegistry::run(Feed& feed) {
   const Access access = MESH_TRY(find_access(settings_, options_.around));
-  ImportRules rules{.policy = options_.policy,
+  ImportRules rules{.source = options_.source,
+                    .policy = options_.policy,
                     .here = options_.here,
                     .headless = settings_.headless,
                     .external_addresses = settings_.external_addresses};

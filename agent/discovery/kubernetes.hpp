@@ -19,6 +19,7 @@ namespace mesh::discovery {
 class KubernetesRegistry final : public Registry {
  public:
   struct Options {
+    std::string source{};  ///< Its name in the configuration.
     ServicePolicy policy;  ///< What services start from.
     model::Place here;     ///< Of this agent; the settings may say otherwise.
     std::uint64_t seed = 0;

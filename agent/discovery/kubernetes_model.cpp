@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "discovery/registry.hpp"
 #include "discovery/yaml_reader.hpp"
 
 namespace mesh::discovery::kubernetes {
@@ -249,6 +250,7 @@ std::vector<model::ServicePtr> import_service(const ServiceObject& service, std:
       apply_policy(policy, *one);
       one->name = service.meta.name + "." + service.meta.space;
       one->frontend = {{address.ip, port.port}, *port.protocol};
+      one->source = rules.source;
       one->origin = service.meta.key() + (port.name.empty() ? "" : ":" + port.name);
       if (service.client_ip_affinity) one->affinity_timeout = service.affinity_timeout;
       // No probe of ours speaks UDP.
@@ -351,15 +353,13 @@ void Cluster::end_slices(std::string_view space) {
 
 /// Puts services into `all_` in place of others with the same frontends and name. False: they aren't there.
 bool Cluster::exchange(const std::vector<model::ServicePtr>& before, const std::vector<model::ServicePtr>& now) {
-  if (before.size() != now.size()) return false;
+  if (!stand_for(now, before)) return false;
   for (std::size_t i = 0; i < now.size(); ++i) {
     auto place = std::ranges::lower_bound(all_, before[i], by_frontend);
     while (place != all_.end() && *place != before[i] && !by_frontend(before[i], *place)) ++place;
-    if (place == all_.end() || *place != before[i] || by_frontend(before[i], now[i]) ||
-        by_frontend(now[i], before[i])) {
-      return false;
-    }
+    if (place == all_.end() || *place != before[i]) return false;
     *place = now[i];
+    exchanged_.push_back(now[i]);
   }
   return true;
 }
@@ -387,7 +387,12 @@ bool Cluster::update() {
   return changed;
 }
 
+std::vector<model::ServicePtr> Cluster::take_exchanged() {
+  return sorted_ ? std::exchange(exchanged_, {}) : std::vector<model::ServicePtr>{};
+}
+
 const std::vector<model::ServicePtr>& Cluster::services() {
+  exchanged_.clear();
   if (std::exchange(sorted_, true)) return all_;
   all_.clear();
   for (const auto& [key, known] : services_) all_.insert(all_.end(), known.imported.begin(), known.imported.end());

@@ -26,6 +26,7 @@ namespace mesh::discovery::kubernetes {
 
 /// What is imported, and how.
 struct ImportRules {
+  std::string source{};             ///< Whose services they are.
   ServicePolicy policy;             ///< Of services without annotations.
   model::Place here;                ///< This node.
   bool headless = false;            ///< Services without an address too: they get one from the agent's range.
@@ -66,6 +67,9 @@ class Cluster {
   bool update();
   /// Sorted by frontend; of those that claim the same one, the first by name.
   [[nodiscard]] const std::vector<model::ServicePtr>& services();
+  /// If no more than that changed since the last call of this or services(): those that stand where others with their
+  /// frontends and names stood.
+  std::vector<model::ServicePtr> take_exchanged();
   /// What is wrong with objects since the last call, some of it if it is much.
   std::vector<std::string> take_problems();
 
@@ -89,6 +93,7 @@ class Cluster {
   std::set<std::string> gone_slices_;
   std::vector<model::ServicePtr> all_;  // what services() says, while `sorted_`
   bool sorted_ = false;
+  std::vector<model::ServicePtr> exchanged_;
   std::vector<std::string> problems_;
   bool removed_ = false;
 };

@@ -26,6 +26,9 @@ class Feed {
   /// A pointer that was in the last call says that nothing changed about this service and costs next to nothing, less
   /// still where services keep their order.
   virtual void publish(std::vector<model::ServicePtr> services) = 0;
+  /// These instead of those of the same frontend and name that were said before; all others are as they were. Costs
+  /// what changed. Each must have been said before.
+  virtual void exchange(std::vector<model::ServicePtr> services) = 0;
   /// The registry answered, and nothing changed: what was published is as fresh as this.
   virtual void confirm() = 0;
   /// A trouble that doesn't end the run: counted and shown, and the source is stale until the next publish() or
@@ -56,16 +59,23 @@ class Registry {
 std::vector<model::ServicePtr> share(std::vector<model::Service> services,
                                      const std::vector<model::ServicePtr>& before = {});
 
+/// Whether `now` may be exchanged for `before`: the same frontends and names, in this order.
+bool stand_for(const std::vector<model::ServicePtr>& now, const std::vector<model::ServicePtr>& before);
+
 /// When a client may publish: at once after a quiet time. While much changes, changes are put together, so that at most
 /// a fifth of the client's time goes into publishing.
 class PublishPace {
  public:
   [[nodiscard]] base::TimePoint due() const { return due_; }
-  void note(base::TimePoint begin, base::TimePoint end) { due_ = end + kRest * (end - begin); }
+  /// Around publishing, on the client's thread: what counts is the time that the thread ran, not that it waited for a
+  /// CPU.
+  void begin();
+  void end();
 
  private:
   static constexpr int kRest = 4;
   base::TimePoint due_{};
+  base::Duration begun_{};
 };
 
 }  // namespace mesh::discovery

@@ -27,6 +27,10 @@ class RegistrySource::Line final : public Feed {
     source_.change_book([&](SourceBook& book) { return book.publish(std::move(services), now()); });
     note_success();
   }
+  void exchange(std::vector<model::ServicePtr> services) override {
+    source_.change_book([&](SourceBook& book) { return book.exchange(std::move(services), now()); });
+    note_success();
+  }
   void confirm() override {
     source_.change_book([](SourceBook& book) { return book.confirm(now()); });
     note_success();

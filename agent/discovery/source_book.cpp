@@ -142,11 +142,43 @@ bool SourceBook::publish(std::vector<model::ServicePtr> said, Now now) {
     taken_.push_back(keeps ? *known->second : take(std::move(said[i]), refusals));
     fresh.push_back(i);
   }
+  in_order_ = in_order_ && fresh.empty();
   bool different = false;
-  if (!answered_ || before.size() != taken_.size() || !exchange_some(before, fresh, different)) {
-    different = exchange_all();
+  std::vector<Replaced> replaced;
+  if (answered_ && before.size() == taken_.size()) {
+    for (const std::size_t i : fresh) replaced.push_back({before[i].accepted, &taken_[i].accepted});
   }
-  auto refused = refusals.error();
+  if (!answered_ || before.size() != taken_.size() || !replace(replaced, different)) different = replace_all();
+  return was_told(different, refusals.error(), now);
+}
+
+bool SourceBook::exchange(std::vector<model::ServicePtr> said, Now now) {
+  const auto by_said = [](const Taken& taken) -> const model::ServicePtr& { return taken.said; };
+  if (!std::exchange(in_order_, true)) std::ranges::sort(taken_, by_frontend, by_said);
+  Refusals refusals;
+  std::vector<Replaced> replaced;
+  std::vector<Taken*> taken_anew;
+  std::vector<model::ServicePtr> unknown;
+  bool whole = !refused_.has_value();
+  for (model::ServicePtr& one : said) {
+    const auto place = std::ranges::lower_bound(taken_, one, by_frontend, by_said);
+    if (place == taken_.end() || by_frontend(one, place->said)) {
+      unknown.push_back(std::move(one));
+      continue;
+    }
+    replaced.push_back({place->accepted, &place->accepted});
+    *place = take(std::move(one), refusals);
+    taken_anew.push_back(&*place);
+    whole = whole && place->whole;
+  }
+  bool different = false;
+  if (whole && unknown.empty() && replace(replaced, different)) return was_told(different, std::nullopt, now);
+  for (Taken* const taken : taken_anew) taken->whole = false;  // publish() has to look at it
+  for (const Taken& taken : taken_) unknown.push_back(taken.said);
+  return publish(std::move(unknown), now);
+}
+
+bool SourceBook::was_told(bool different, std::optional<base::Error> refused, Now now) {
   if (refused && refused_ != refused) {
     ++status_.errors;
     ++status_.errors_by_kind[static_cast<std::size_t>(refused->kind)];
@@ -160,24 +192,22 @@ bool SourceBook::publish(std::vector<model::ServicePtr> said, Now now) {
   return changed;
 }
 
-/// Where each of `fresh` is the service that was at its place, with other endpoints or settings. False: they aren't,
-/// and nothing was done.
-bool SourceBook::exchange_some(const std::vector<Taken>& before, const std::vector<std::size_t>& fresh,
-                               bool& different) {
+/// Where each is the service that it replaces, with other endpoints or settings. False: they aren't, and nothing was
+/// done.
+bool SourceBook::replace(const std::vector<Replaced>& replaced, bool& different) {
   const auto same_name = [](const model::ServicePtr& a, const model::ServicePtr& b) {
     return a->frontend == b->frontend && a->name == b->name;
   };
   std::vector<std::vector<model::ServicePtr>::iterator> places;
-  places.reserve(fresh.size());
-  for (const std::size_t i : fresh) {
-    const model::ServicePtr& old = before[i].accepted;
-    if (!old || !taken_[i].accepted || !same_name(old, taken_[i].accepted)) return false;
+  places.reserve(replaced.size());
+  for (const auto& [old, now] : replaced) {
+    if (!old || !*now || !same_name(old, *now)) return false;
     const auto place = std::ranges::lower_bound(services_, old, by_frontend);
     if (place + 1 != services_.end() && same_name(*place, *(place + 1))) return false;  // it stands twice
     places.push_back(place);
   }
-  for (std::size_t i = 0; i < fresh.size(); ++i) {
-    model::ServicePtr& now = taken_[fresh[i]].accepted;
+  for (std::size_t i = 0; i < replaced.size(); ++i) {
+    model::ServicePtr& now = *replaced[i].now;
     model::ServicePtr& place = *places[i];
     if (place->same_as(*now)) {
       now = place;
@@ -192,7 +222,7 @@ bool SourceBook::exchange_some(const std::vector<Taken>& before, const std::vect
 }
 
 /// Makes `services_` from all that was taken; whether it is different from before.
-bool SourceBook::exchange_all() {
+bool SourceBook::replace_all() {
   std::vector<Taken*> order;
   order.reserve(taken_.size());
   for (Taken& taken : taken_) {

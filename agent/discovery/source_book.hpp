@@ -50,6 +50,7 @@ class SourceBook {
 
   // What the client says. True: there is something to publish.
   bool publish(std::vector<model::ServicePtr> said, Now now);
+  bool exchange(std::vector<model::ServicePtr> said, Now now);
   bool confirm(Now now);
   bool report(base::Error error, Now now);
   /// Time has passed.
@@ -77,15 +78,21 @@ class SourceBook {
   };
   class Refusals;
   Taken take(model::ServicePtr said, Refusals& refusals);
-  bool exchange_some(const std::vector<Taken>& before, const std::vector<std::size_t>& fresh, bool& different);
-  bool exchange_all();
+  struct Replaced {
+    model::ServicePtr old;
+    model::ServicePtr* now;  ///< In `taken_`.
+  };
+  bool replace(const std::vector<Replaced>& replaced, bool& different);
+  bool replace_all();
+  bool was_told(bool different, std::optional<base::Error> refused, Now now);
   void show();
   model::ServicePtr under_trust(const model::ServicePtr& service);
 
   Options options_;
   std::vector<model::ServicePtr> services_;  ///< The last good ones, sorted by frontend.
   std::vector<model::ServicePtr> shown_;     ///< As `trust_` lets them be used; none while all may be.
-  std::vector<Taken> taken_;                 ///< In the order in which the client said them.
+  std::vector<Taken> taken_;                 ///< In the order in which the client said them, unless `in_order_`.
+  bool in_order_ = false;                    ///< By frontend and name as the client said them.
   std::size_t endpoints_ = 0;
   model::SourceStatus status_;
   std::optional<base::Error> trouble_;  ///< Of the registry, while it stands.

@@ -110,9 +110,10 @@ class Run {
     for (base::Error& error : watch_.take_notes()) feed_.report(std::move(error));
     const TimePoint now = base::steady_now();
     if (watch_.settled() && now >= pace_.due()) {
+      pace_.begin();
       if (auto services = watch_.take_update()) {
         feed_.publish(std::move(*services));
-        pace_.note(now, base::steady_now());
+        pace_.end();
         note_synced(now);
       } else if ((heard_ && !watch_.refused()) || now >= alive_due_) {
         feed_.confirm();

@@ -340,6 +340,7 @@ class Session {
   void tell() {
     const TimePoint now = base::steady_now();
     if (now < pace_.due()) return;
+    pace_.begin();
     auto services = unsaid_ ? watch_.take_update() : std::nullopt;
     unsaid_ = false;
     for (base::Error& error : watch_.take_reports()) {
@@ -348,7 +349,7 @@ class Session {
     }
     if (services) {
       feed_.publish(std::move(*services));
-      pace_.note(now, base::steady_now());
+      pace_.end();
       published_ = true;
     } else if (confirmed_ && published_ && watch_.is_settled()) {
       feed_.confirm();

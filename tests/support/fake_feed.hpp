@@ -69,6 +69,17 @@ class FakeFeed final : public Feed {
     for (const model::ServicePtr& service : services) published.push_back(*service);
     note([&] { said_.published.push_back(std::move(published)); });
   }
+  void exchange(std::vector<model::ServicePtr> services) override {
+    note([&] {
+      std::vector<model::Service> published = said_.newest();
+      for (const model::ServicePtr& service : services) {
+        for (model::Service& old : published) {
+          if (old.frontend == service->frontend && old.name == service->name) old = *service;
+        }
+      }
+      said_.published.push_back(std::move(published));
+    });
+  }
   void confirm() override {
     note([&] { ++said_.confirmed; });
   }
