@@ -253,6 +253,38 @@ TEST_F(RelayTest, another_backend_is_taken_when_one_is_gone_and_an_agent_is_not_
   EXPECT_TRUE(eventually(seconds(10), [&] { return curl("shop.test").text == "web2"; })) << relay_->log();
 }
 
+TEST_F(RelayTest, changed_certificates_are_taken_without_touching_a_connection_and_bad_ones_are_refused) {
+  start(fmt::format("service: web, tls: {{certificates: [{}]}}", pair("shop")));
+  ASSERT_TRUE(curl("shop.test").text.starts_with("web"));
+  const Json before = agent_->json({"certs"})["items"][0]["certificates"][0];
+  EXPECT_EQ(before["names"], Json::array({"shop.test"}));
+  EXPECT_EQ(before["error"], "");
+
+  // A connection that is there all the time: what it is asked at the end is answered.
+  Process held =
+      Process::start(lab_->on(*clients_, "others", "held.log"),
+                     {"python3", "-c",
+                      "import socket, ssl, sys, time\n"
+                      "c = ssl.create_default_context(cafile=sys.argv[1])\n"
+                      "s = c.wrap_socket(socket.create_connection((sys.argv[2], 8443)), server_hostname='shop.test')\n"
+                      "time.sleep(5)\n"
+                      "s.sendall(b'GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n')\n"
+                      "sys.exit(0 if s.recv(12) == b'HTTP/1.1 200' else 1)\n",
+                      ca_, node_->v4()});
+  const auto day = std::chrono::system_clock::now() + std::chrono::hours(24);
+  const CertificatePem next = make_certificate_for("DNS:shop.test", day, &authority_);
+  lab_->write_file("shop.crt", next.certificate);
+  lab_->write_file("shop.key", next.key);
+  const auto shown = [&] { return agent_->json({"certs"})["items"][0]["certificates"][0]; };
+  ASSERT_TRUE(eventually(seconds(8), [&] { return shown()["fingerprint"] != before["fingerprint"]; })) << shown();
+  EXPECT_TRUE(curl("shop.test").text.starts_with("web"));
+  lab_->write_file("shop.key", "no key");
+  ASSERT_TRUE(eventually(seconds(8), [&] { return shown()["error"] != ""; })) << shown();
+  EXPECT_TRUE(curl("shop.test").text.starts_with("web"));
+  EXPECT_NE(agent_->ctl({"status"}).text.find("certificates before stay in use"), std::string::npos);
+  EXPECT_EQ(held.wait(seconds(15)), 0);
+}
+
 TEST_F(RelayTest, restarts_and_upgrades_lose_no_connection) {
   const TlsTrialReport report = run_tls_trial({.rounds = 1, .program = built_next_meshd()});
   for (const std::string& fault : report.faults) ADD_FAILURE() << fault;
