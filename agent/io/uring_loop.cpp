@@ -115,9 +115,10 @@ void UringLoop::poll_edges(int fd, std::uint64_t number) {
 void UringLoop::watch(int fd, Watch& watch) { poll_edges(fd, watches_.add(fd, watch)); }
 
 void UringLoop::unwatch(int, Watch& watch) {
-  // The poll keeps the socket open until it is taken back, with the step that ends now at the latest.
+  // The poll keeps the socket open until it is taken back, with the step that ends now at the latest. A cancel, as the
+  // kernel refuses to remove a poll that has an event on its way (EALREADY): it would keep the socket open for good.
   io_uring_sqe* sqe = next_sqe();
-  io_uring_prep_poll_remove(sqe, watches_.remove(watch));
+  io_uring_prep_cancel64(sqe, watches_.remove(watch), 0);
   io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
   io_uring_sqe_set_data64(sqe, kIgnore);
 }

@@ -354,6 +354,21 @@ TEST_P(LoopContract, an_event_of_a_watch_that_was_taken_back_is_not_told_to_its_
   EXPECT_GE(third.times, 1);
 }
 
+TEST_P(LoopContract, a_descriptor_is_closed_also_when_bytes_came_in_the_step_that_took_its_watch_back) {
+  Seen seen;
+  loop_->watch(near_.get(), seen.watch);
+  seen.then = [&] {
+    EXPECT_EQ(::write(far_.get(), "x", 1), 1);
+    loop_->unwatch(near_.get(), seen.watch);
+    near_.reset();
+    loop_->post([this] { loop_->post([this] { loop_->stop(); }); });
+  };
+  loop_->run();
+  char byte = 0;
+  const ssize_t count = ::recv(far_.get(), &byte, 1, MSG_DONTWAIT);
+  EXPECT_TRUE(count == 0 || (count < 0 && errno == ECONNRESET)) << "the peer sees no end: " << std::strerror(errno);
+}
+
 INSTANTIATE_TEST_SUITE_P(Loops, LoopContract, testing::Values(LoopKind::kUring, LoopKind::kEpoll),
                          [](const auto& test) { return test.param == LoopKind::kUring ? "io_uring" : "epoll"; });
 
