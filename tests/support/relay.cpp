@@ -9,6 +9,8 @@
 
 namespace mesh::test {
 
+std::string hostile_clients() { return MESH_SOURCE_DIR "/tests/support/hostile_tls.py"; }
+
 RelayProcess::RelayProcess(Lab& lab, const Host& host, const Agent& agent)
     : lab_(lab),
       host_(host),

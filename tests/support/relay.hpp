@@ -10,6 +10,10 @@
 
 namespace mesh::test {
 
+/// The script that plays them: its arguments are HOST PORT NAME CA_FILE, and it leaves with 0 if a server survived
+/// them.
+std::string hostile_clients();
+
 class RelayProcess {
  public:
   RelayProcess(Lab& lab, const Host& host, const Agent& agent);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The relay as clients see it: curl over TLS to a listener, to the backends of a service; restarts of both processes.
-#include "tests/support/relay.hpp"
+#include "tests/support/relay_test.hpp"
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -14,8 +14,6 @@
 
 #include "base/random.hpp"
 #include "relay/listen.hpp"
-#include "tests/support/agent_test.hpp"
-#include "tests/support/certificate.hpp"
 #include "tests/support/tls_client.hpp"
 #include "tests/support/tls_trial.hpp"
 
@@ -86,83 +84,6 @@ std::string echo_once(const base::SocketAddress& address, base::Random& random) 
   }
   return got == sent ? "" : "other bytes came back";
 }
-
-class RelayTest : public AgentTest {
- protected:
-  void SetUp() override {
-    AgentTest::SetUp();
-    if (!lab_) return;
-    if (!have_program("curl")) GTEST_SKIP() << "SKIPPED: curl is not installed";
-    add_servers(2);
-    clients_ = &lab_->add_host("clients");
-    const auto end = std::chrono::system_clock::now() + std::chrono::hours(24);
-    authority_ = make_authority("lab", end);
-    ca_ = lab_->write_file("ca.pem", authority_.certificate);
-    for (const char* name : {"shop", "cart"}) {
-      const CertificatePem pair = make_certificate_for(fmt::format("DNS:{}.test", name), end, &authority_);
-      lab_->write_file(std::string(name) + ".crt", pair.certificate);
-      lab_->write_file(std::string(name) + ".key", pair.key);
-    }
-  }
-  void TearDown() override {
-    if (HasFailure() && relay_) ADD_FAILURE() << "log of the relay:\n" << relay_->log();
-    relay_.reset();
-    AgentTest::TearDown();
-  }
-
-  [[nodiscard]] std::string file(const std::string& name) const { return (lab_->folder() / name).string(); }
-  /// "{certificate: ..., key: ...}"
-  [[nodiscard]] std::string pair(const std::string& name) const {
-    return fmt::format("{{certificate: {}, key: {}}}", file(name + ".crt"), file(name + ".key"));
-  }
-  /// One listener on port 8443 of all addresses with what `more` says, and services web (both servers) and one (the
-  /// first).
-  [[nodiscard]] std::string body(const std::string& more) const {
-    return fmt::format(
-        "services:\n"
-        "  - {{name: web, address: \"240.64.0.10:80\", balance: round_robin, endpoints: {}}}\n"
-        "  - {{name: one, address: \"240.64.0.11:80\", endpoints: [{{address: \"{}\"}}]}}\n"
-        "relay:\n"
-        "  workers: 2\n"
-        "  drain_timeout: 3s\n"
-        "  listeners:\n"
-        "    - {{name: shop, address: \"[::]:8443\", {}}}\n",
-        endpoints(8080), hosts_[0]->v4(8080), more);
-  }
-  void start(const std::string& more) { start_agent_and_relay(body(more)); }
-  void start_agent_and_relay(const std::string& text) {
-    agent_ = std::make_unique<Agent>(*lab_, *node_, AgentSpec{.body = text});
-    agent_->start();
-    relay_ = std::make_unique<RelayProcess>(*lab_, *node_, *agent_);
-    relay_->start();
-    ASSERT_TRUE(agent_->await_healthy()) << agent_->ctl({"status"}).text << agent_->log() << relay_->log();
-    // A relay that started before the agent asks again after a second; the agent is healthy meanwhile.
-    const auto listening = [&] {
-      const Json relay = agent_->json({"status"})["relay"];
-      return relay.is_object() && relay.value("connected", false) &&
-             std::ranges::all_of(relay["listeners"], [](const Json& one) { return one["state"] == "listening"; });
-    };
-    ASSERT_TRUE(eventually(seconds(10), listening)) << agent_->json({"status"})["relay"] << relay_->log();
-  }
-
-  /// Asks https://NAME:8443/ from another host and returns what came: the backend's name.
-  Output curl(const std::string& name, std::vector<std::string> more = {}, bool v6 = false) {
-    std::vector<std::string> argv{
-        "curl", "-s",        "-S",
-        "-m",   "5",         "--cacert",
-        ca_,    "--resolve", fmt::format("{}:8443:{}", name, v6 ? "[" + node_->v6() + "]" : node_->v4())};
-    argv.insert(argv.end(), more.begin(), more.end());
-    argv.push_back(fmt::format("https://{}:8443/", name));
-    Output output = run(argv, lab_->on(*clients_, "others"));
-    if (output.text.ends_with('\n')) output.text.pop_back();
-    return output;
-  }
-
-  Host* clients_ = nullptr;
-  CertificatePem authority_;
-  std::string ca_;
-  std::unique_ptr<RelayProcess> relay_;
-};
 
 TEST_F(RelayTest, a_service_answers_over_tls) {
   start(fmt::format("service: web, tls: {{certificates: [{}]}}", pair("shop")));
@@ -268,6 +189,28 @@ TEST_F(RelayTest, another_backend_is_taken_when_one_is_gone_and_an_agent_is_not_
   relay_->kill();
   relay_->start();  // with what is on disk
   EXPECT_TRUE(eventually(seconds(10), [&] { return curl("shop.test").text == "web2"; })) << relay_->log();
+}
+
+TEST_F(RelayTest, hostile_clients_harm_nobody_and_leave_nothing_behind) {
+  start(fmt::format("service: web, tls: {{certificates: [{}]}}, limits: {{handshake_timeout: 1s}}", pair("shop")));
+  const auto descriptors = [&] {
+    const auto entries = std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", relay_->pid()));
+    return std::distance(begin(entries), end(entries));
+  };
+  ASSERT_TRUE(curl("shop.test").text.starts_with("web"));
+  const auto before = descriptors();
+  const Output hostile = run({"python3", hostile_clients(), node_->v4(), "8443", "shop.test", ca_},
+                             lab_->on(*clients_, "others"), seconds(90));
+  EXPECT_EQ(hostile.code, 0) << hostile.text << hostile.errors;
+  const auto listener = [&] { return agent_->json({"status"})["relay"]["listeners"][0]; };
+  EXPECT_TRUE(eventually(seconds(10), [&] { return listener().value("active", 1) == 0; })) << listener();
+  EXPECT_TRUE(eventually(seconds(5), [&] { return descriptors() <= before; })) << descriptors() << " after " << before;
+  const auto sockets = [&] {  // the kernel may hold one that has no descriptor
+    return must_run({"ss", "-tnH", "state", "connected", "exclude", "time-wait", "sport", "=", ":8443"},
+                    lab_->on(*node_, "others"));
+  };
+  EXPECT_TRUE(eventually(seconds(10), [&] { return sockets().empty(); })) << sockets();
+  EXPECT_GT(listener()["failed"].size(), 3U) << "said by reason: " << listener();
 }
 
 TEST_F(RelayTest, changed_certificates_are_taken_without_touching_a_connection_and_bad_ones_are_refused) {
