@@ -270,7 +270,7 @@ std::string MeshTest::owner_texts() const {
   const auto memory = datapath::OwnerMemory::map(mesh_->maps(), datapath::Access::kRead);
   if (!memory) return memory.error().to_string();
   memory->for_each([&](const mesh_owner& owner) {
-    const auto books = mesh_->maps().read<mesh_backend_live>(datapath::Table::kBackendLive, owner.backend_id);
+    const auto books = datapath::read_backend_live(mesh_->maps(), owner.backend_id);
     text += "cookie " + std::to_string(owner.cookie) + " service " + std::to_string(owner.service_id) + " protocol " +
             std::to_string(owner.proto) + " age " +
             base::format_age(now - base::Duration(static_cast<std::int64_t>(owner.start_ns))) + " backend " +
