@@ -103,12 +103,14 @@ static __always_inline __u32 mesh_has_flag(const struct sock___mesh *sk, int bit
 }
 
 /*
- * Nobody saw an error: the application closes. Unread data or linger 0 make the kernel reset the peer.
+ * mesh_error saw no error: the application closes. An error that it has not fetched is one that came just now: the kernel
+ * wakes it first and reports then. Unread data or linger 0 make the kernel reset the peer.
  * A handshake that was repeated and never answered is a black hole, even if the application lost patience first. One
  * that never began had no route, or no local port.
  */
 static __always_inline __u8 mesh_outcome_of_close(const struct sock___mesh *sk, const struct tcp_sock___mesh *tcp,
                                                   int established) {
+  if (sk->sk_err) return mesh_outcome_of_error(sk->sk_err, established);
   if (!established) {
     if (!tcp->write_seq) return MESH_UNREACHABLE;
     return tcp->total_retrans ? MESH_TIMED_OUT : MESH_ABORTED;

@@ -38,7 +38,7 @@ OwnerMemory::~OwnerMemory() {
 
 std::optional<mesh_owner> OwnerMemory::read(std::uint32_t slot) const {
   const std::uint64_t cookie = load_cookie(at(slot));
-  if (cookie == 0 || (cookie & MESH_OWNER_BUSY) != 0) return std::nullopt;
+  if (cookie == 0 || mesh_owner_is_busy(cookie) != 0) return std::nullopt;
   mesh_owner record{};
   std::memcpy(&record, at(slot), std::min(sizeof(record), stride_));
   std::atomic_thread_fence(std::memory_order_acquire);
@@ -67,7 +67,7 @@ std::optional<mesh_owner> OwnerMemory::find(std::uint64_t cookie) const {
 }
 
 bool OwnerMemory::put(const mesh_owner& record) const {
-  const std::uint64_t busy = record.cookie | MESH_OWNER_BUSY;
+  const std::uint64_t busy = record.cookie ^ MESH_OWNER_BUSY;
   auto slot = slot_of(record.cookie);
   if (slot) {
     std::uint64_t expected = record.cookie;

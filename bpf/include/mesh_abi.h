@@ -40,7 +40,7 @@
 #define MESH_UDP_PEERS 32u                 /* services one unconnected UDP socket remembers a backend for */
 #define MESH_LIVE_SHARDS_MAX 8u            /* shards of service_live, to keep CPUs off one cache line */
 #define MESH_OWNER_WAYS 32u                /* slots of `owner` that may hold a given cookie's record */
-#define MESH_OWNER_BUSY (1ull << 63)       /* in mesh_owner.cookie: being written; kernel cookies never get there */
+#define MESH_OWNER_BUSY (1ull << 63)       /* flipped in mesh_owner.cookie: being written; mesh_owner_is_busy() */
 #define MESH_LATENCY_BUCKETS 24u           /* bucket i counts latencies below 2^(i+1) us, the last all others */
 #define MESH_COMM_SIZE 16u                 /* TASK_COMM_LEN */
 #define MESH_FOREVER 0xffffffffffffffffull /* in pass_until_ns */
@@ -59,6 +59,12 @@ enum mesh_algorithm {
 static inline __u32 mesh_slots_per_entry(__u8 algorithm) {
   return algorithm == MESH_WEIGHTED_RANDOM || algorithm == MESH_LEAST_CONNECTIONS || algorithm == MESH_LATENCY ? 2 : 1;
 }
+
+/*
+ * Is the record of a slot with this cookie being written? The kernel counts cookies up from 0, and down from 2^64 where
+ * it was interrupted in doing so (include/linux/cookie.h): their two highest bits are equal.
+ */
+static inline int mesh_owner_is_busy(__u64 cookie) { return (cookie ^ cookie << 1) >> 63; }
 
 /* How a connection ended, or failed. */
 enum mesh_outcome {

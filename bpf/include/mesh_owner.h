@@ -51,7 +51,7 @@ MESH_DEFINE_FIND(mesh_owner_find_a, owner_prev_a, owner_prev_mask_a)
 MESH_DEFINE_FIND(mesh_owner_find_b, owner_prev_b, owner_prev_mask_b)
 
 static __always_inline int mesh_owner_try_claim(struct mesh_owner *record, __u64 cookie) {
-  return !MESH_READ_ONCE(record->cookie) && !__sync_val_compare_and_swap(&record->cookie, 0, cookie | MESH_OWNER_BUSY);
+  return !MESH_READ_ONCE(record->cookie) && !__sync_val_compare_and_swap(&record->cookie, 0, cookie ^ MESH_OWNER_BUSY);
 }
 
 /* Claims a free slot other than the cookie's first; 0 if there is none. */
@@ -88,7 +88,7 @@ static __always_inline void mesh_owner_free(struct mesh_owner *record, __u64 coo
 
 /* Marks the record of a socket that connects anew as being written; 0 if it isn't this cookie's any more. */
 static __always_inline int mesh_owner_retake(struct mesh_owner *record, __u64 cookie) {
-  return __sync_val_compare_and_swap(&record->cookie, cookie, cookie | MESH_OWNER_BUSY) == cookie;
+  return __sync_val_compare_and_swap(&record->cookie, cookie, cookie ^ MESH_OWNER_BUSY) == cookie;
 }
 
 /*

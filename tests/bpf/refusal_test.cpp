@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A kernel that has everything and whose verifier refuses a program all the same.
+#include <bpf/bpf.h>
 #include <elf.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -109,6 +111,31 @@ TEST_F(RefusalTest, without_the_tracing_programs_connections_are_balanced_and_th
   }
   EXPECT_EQ(opened(tables_->backends_of(service).front()), 1U);
   EXPECT_EQ(owners(), 0U);
+}
+
+TEST_F(RefusalTest, without_the_tracing_programs_an_error_that_nobody_fetched_is_seen_at_close) {
+  open_without("mesh_error");
+  ASSERT_TRUE(mesh_);
+  if (!mesh_->features().kernel_context) GTEST_SKIP() << "SKIPPED: this kernel doesn't show a socket's own counters";
+  const Server server = tcp_server();
+  const auto service =
+      tables_->add_service(at("240.0.0.1:80"), IPPROTO_TCP, {server.address}, {.flags = MESH_RANGE_FEEDBACK});
+  {
+    const base::Fd client = open_socket(AF_INET, SOCK_STREAM);
+    ASSERT_EQ(connect_to(client, at("240.0.0.1:80")), 0);
+    {
+      const base::Fd peer(::accept4(server.fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      const linger at_once{1, 0};
+      ASSERT_EQ(::setsockopt(peer.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
+    }
+    pollfd failed{client.get(), 0, 0};
+    ASSERT_EQ(::poll(&failed, 1, 5000), 1);
+  }
+  mesh_backend_outcomes outcomes{};
+  const std::uint32_t backend = tables_->backends_of(service).front();
+  ASSERT_EQ(::bpf_map_lookup_elem(mesh_->maps().fd(datapath::Table::kBackendOutcomes), &backend, &outcomes), 0);
+  EXPECT_EQ(outcomes.ended[MESH_RESET], 1U);
+  EXPECT_EQ(outcomes.ended[MESH_CLOSED], 0U);
 }
 
 TEST_F(RefusalTest, a_program_that_the_mesh_needs_fails_the_start_and_says_why) {
