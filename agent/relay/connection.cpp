@@ -278,6 +278,11 @@ void Connection::handshake() {
         if (flushed == Flush::kFailed) return fail("client gave up");
         listener_->stats->handshakes.add(std::string(session_->version()) + " " + std::string(session_->cipher()));
         if (session_->resumed()) ListenerStats::add(listener_->stats->resumed);
+        if (session_->answers_challenge()) {
+          session_->finish();
+          std::ignore = flush_client();
+          return fail("acme challenge answered");
+        }
         return route(session_->server_name());
     }
   }

@@ -19,6 +19,10 @@ constexpr const char* kGroups = "X25519:P-256:P-384";
 constexpr const char* kSignatures =
     "ECDSA+SHA256:RSA-PSS+SHA256:ed25519:ECDSA+SHA384:RSA-PSS+SHA384:ECDSA+SHA512:RSA-PSS+SHA512:"
     "RSA+SHA256:RSA+SHA384:RSA+SHA512";
+constexpr std::string_view kOnlyChallenge{
+    "\0\x0b\x0a"
+    "acme-tls/1",
+    13};  // protocols as a hello lists them
 constexpr int kVerifyDepth = 4;
 constexpr std::size_t kVerifiedMax = 10'000;      // certificates of clients; then all are forgotten
 constexpr std::chrono::minutes kVerifiedFor{10};  // at most, so that a clock that is set counts soon
@@ -28,7 +32,7 @@ std::unexpected<base::Error> refused(const std::string& what, const Certificate&
                     "use a certificate with an RSA key of 2048 bits or an EC key");
 }
 
-base::Result<void> use(SSL_CTX* context, OSSL_LIB_CTX* library, const Certificate& certificate) {
+std::vector<X509Ptr> read_chain(OSSL_LIB_CTX* library, const Certificate& certificate) {
   ERR_clear_error();
   const BioPtr chain = read_only_bio(certificate.chain_pem());
   std::vector<X509Ptr> read;
@@ -40,10 +44,21 @@ base::Result<void> use(SSL_CTX* context, OSSL_LIB_CTX* library, const Certificat
     }
     read.emplace_back(one);
   }
-  ERR_clear_error();  // of the end of the text
+  ERR_clear_error();           // of the end of the text
+  MESH_ASSERT(!read.empty());  // parse() read it, and the key
+  return read;
+}
+
+KeyPtr read_key(OSSL_LIB_CTX* library, const Certificate& certificate) {
   const BioPtr text = read_only_bio(certificate.key_pem());
-  const KeyPtr key(PEM_read_bio_PrivateKey_ex(text.get(), nullptr, no_passphrase, nullptr, library, nullptr));
-  MESH_ASSERT(!read.empty() && key);  // parse() read both
+  KeyPtr key(PEM_read_bio_PrivateKey_ex(text.get(), nullptr, no_passphrase, nullptr, library, nullptr));
+  MESH_ASSERT(key);
+  return key;
+}
+
+base::Result<void> use(SSL_CTX* context, OSSL_LIB_CTX* library, const Certificate& certificate) {
+  const std::vector<X509Ptr> read = read_chain(library, certificate);
+  const KeyPtr key = read_key(library, certificate);
   if (SSL_CTX_use_certificate(context, read.front().get()) != 1) return refused("use the certificate", certificate);
   SSL_CTX_clear_chain_certs(context);
   for (std::size_t i = 1; i < read.size(); ++i) {
@@ -100,7 +115,22 @@ struct ServerCallbacks {
   static ServerSession& session(SSL* ssl) { return *static_cast<ServerSession*>(SSL_get_app_data(ssl)); }
 
   /// Remembers the name, and changes to its certificates.
-  static int hello(SSL* ssl, int*, void*) {
+  static int hello(SSL* ssl, int* alert, void*) {
+    read_name(ssl);
+    ServerSession& self = session(ssl);
+    self.answers_challenge_ = answer_challenge(ssl, self);
+    if (self.answers_challenge_) return SSL_CLIENT_HELLO_SUCCESS;
+    if (self.context_->options_.certificates.empty()) {
+      *alert = SSL_AD_UNRECOGNIZED_NAME;
+      return SSL_CLIENT_HELLO_ERROR;
+    }
+    if (SSL_CTX* context = self.context_->context_for(self.server_name_); context != SSL_get_SSL_CTX(ssl)) {
+      SSL_set_SSL_CTX(ssl, context);
+    }
+    return SSL_CLIENT_HELLO_SUCCESS;
+  }
+
+  static void read_name(SSL* ssl) {
     const unsigned char* extension = nullptr;
     std::size_t size = 0;
     // A list with one entry: its length in two bytes, kind (0: host name), length in two bytes, name. What looks
@@ -108,19 +138,39 @@ struct ServerCallbacks {
     if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &extension, &size) != 1 || size <= 5 ||
         extension[2] != TLSEXT_NAMETYPE_host_name ||
         static_cast<std::size_t>(extension[3] << 8 | extension[4]) != size - 5) {
-      return SSL_CLIENT_HELLO_SUCCESS;
+      return;
     }
-    ServerSession& self = session(ssl);
-    self.server_name_ = normal_name({reinterpret_cast<const char*>(extension) + 5, size - 5});
-    if (SSL_CTX* context = self.context_->context_for(self.server_name_); context != SSL_get_SSL_CTX(ssl)) {
-      SSL_set_SSL_CTX(ssl, context);
+    session(ssl).server_name_ = normal_name({reinterpret_cast<const char*>(extension) + 5, size - 5});
+  }
+
+  /// Shows a challenge's certificate, if it is one that the client wants.
+  static bool answer_challenge(SSL* ssl, const ServerSession& self) {
+    const ServerOptions& options = self.context_->options_;
+    const unsigned char* extension = nullptr;
+    std::size_t size = 0;
+    if (!options.challenges ||
+        SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &extension, &size) != 1 ||
+        std::string_view(reinterpret_cast<const char*>(extension), size) != kOnlyChallenge) {
+      return false;
     }
-    return SSL_CLIENT_HELLO_SUCCESS;
+    const auto certificate = options.challenges->find(self.server_name_);
+    if (!certificate) return false;
+    OSSL_LIB_CTX* library = self.context_->library_->get();
+    SSL_set_verify(ssl, SSL_VERIFY_NONE, nullptr);
+    return SSL_use_certificate(ssl, read_chain(library, *certificate).front().get()) == 1 &&
+           SSL_use_PrivateKey(ssl, read_key(library, *certificate).get()) == 1;
   }
 
   static int alpn(SSL* ssl, const unsigned char** chosen, unsigned char* chosen_size, const unsigned char* offered,
                   unsigned offered_size, void*) {
-    const std::string& own = session(ssl).context_->alpn_;
+    const ServerSession& self = session(ssl);
+    if (self.answers_challenge_) {
+      *chosen = offered + 1;
+      *chosen_size = static_cast<unsigned char>(kChallengeProtocol.size());
+      return SSL_TLSEXT_ERR_OK;
+    }
+    const std::string& own = self.context_->alpn_;
+    if (own.empty()) return SSL_TLSEXT_ERR_NOACK;
     unsigned char* found = nullptr;
     if (SSL_select_next_proto(&found, chosen_size, reinterpret_cast<const unsigned char*>(own.data()),
                               static_cast<unsigned>(own.size()), offered, offered_size) != OPENSSL_NPN_NEGOTIATED) {
@@ -200,7 +250,8 @@ struct ServerCallbacks {
 
 base::Result<std::shared_ptr<const ServerContext>> ServerContext::make(const ServerOptions& options,
                                                                        std::shared_ptr<const Library> library) {
-  MESH_ASSERT(!options.certificates.empty() && (options.verify == ClientVerify::kNone || options.authorities));
+  MESH_ASSERT((!options.certificates.empty() || options.challenges) &&
+              (options.verify == ClientVerify::kNone || options.authorities));
   std::shared_ptr<ServerContext> made(new ServerContext(options, std::move(library)));
   for (const std::string& protocol : options.alpn) {
     made->alpn_ += static_cast<char>(protocol.size());
@@ -213,7 +264,7 @@ base::Result<std::shared_ptr<const ServerContext>> ServerContext::make(const Ser
   // For each name the first RSA and the first other certificate that have it; the default is that of the first
   // certificate's first name.
   std::vector<Pair> pairs = {Pair{}};
-  pairs[0].take(*options.certificates.front());
+  if (!options.certificates.empty()) pairs[0].take(*options.certificates.front());
   for (const auto& certificate : options.certificates) {
     for (const std::string& name : certificate->facts().dns_names) {
       const auto index = made->names_.add(name, pairs.size());
@@ -262,7 +313,7 @@ base::Result<SSL_CTX*> ServerContext::make_context(const Certificate* rsa, const
     SSL_CTX_set_session_ticket_cb(context, nullptr, ServerCallbacks::opened, nullptr);
   }
   SSL_CTX_set_client_hello_cb(context, ServerCallbacks::hello, nullptr);
-  if (!alpn_.empty()) SSL_CTX_set_alpn_select_cb(context, ServerCallbacks::alpn, nullptr);
+  if (!alpn_.empty() || options_.challenges) SSL_CTX_set_alpn_select_cb(context, ServerCallbacks::alpn, nullptr);
   if (options_.verify != ClientVerify::kNone) {
     trust(context, *options_.authorities);
     SSL_CTX_set_verify_depth(context, kVerifyDepth);

@@ -12,6 +12,7 @@
 #include "base/clock.hpp"
 #include "base/error.hpp"
 #include "tls/certificate.hpp"
+#include "tls/challenges.hpp"
 #include "tls/library.hpp"
 #include "tls/name_index.hpp"
 #include "tls/session.hpp"
@@ -26,15 +27,16 @@ enum class ClientVerify : std::uint8_t { kNone, kOptional, kRequire };
 /// What is the same on all workers. TLS 1.2 has forward secrecy and authenticated encryption only; there is no
 /// renegotiation, no compression and no early data.
 struct ServerOptions {
-  /// At least one. Which one a client gets: by the server name it asks for, exact before wildcard; the first is for
-  /// clients that ask for none or for an unknown one. An RSA and another certificate for the same name go together:
-  /// the client's signature algorithms decide.
+  /// At least one, unless there are challenges: then who wants anything else is refused. Which one a client gets: by
+  /// the server name it asks for, exact before wildcard; the first is for clients that ask for none or for an unknown
+  /// one. An RSA and another certificate for the same name go together: the client's signature algorithms decide.
   std::vector<std::shared_ptr<const Certificate>> certificates;
   bool tls12 = true;              ///< Besides TLS 1.3.
   std::vector<std::string> alpn;  ///< Preferred first; empty: not negotiated. A client that offers only others fails.
   ClientVerify verify = ClientVerify::kNone;
   std::shared_ptr<const Authorities> authorities;  ///< Whose certificates clients show; set unless kNone.
   std::shared_ptr<const TicketKeys> tickets;       ///< nullptr: no resumption.
+  std::shared_ptr<const Challenges> challenges;    ///< To answer; nullptr: none.
   /// The listener's name: a session is resumed only where it, `verify` and the authorities are the same.
   std::string scope;
 };
@@ -85,11 +87,14 @@ class ServerSession final : public Session {
   [[nodiscard]] const std::string& server_name() const { return server_name_; }
   /// Of the verified certificate that the client showed, in this handshake or in the one that is resumed.
   [[nodiscard]] std::optional<PeerFacts> peer() const;
+  /// The client only looked at the answer to a challenge: there is nothing to be said to it.
+  [[nodiscard]] bool answers_challenge() const { return answers_challenge_; }
 
  private:
   friend struct ServerCallbacks;
   std::shared_ptr<const ServerContext> context_;
   std::string server_name_;
+  bool answers_challenge_ = false;
 };
 
 }  // namespace mesh::tls

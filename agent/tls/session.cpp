@@ -104,6 +104,7 @@ std::string words_of(Failure failure, unsigned long code) {
       return std::string("the peer gave up with the alert '") +
              SSL_alert_desc_string_long(ERR_GET_REASON(code) - kAlertReasons) + "'";
     default: {
+      if (ERR_GET_REASON(code) == SSL_R_CALLBACK_FAILED) return "there is no certificate yet";  // tls/server.cpp, hello
       const char* reason = ERR_reason_error_string(code);
       return reason == nullptr ? "TLS failed" : reason;
     }

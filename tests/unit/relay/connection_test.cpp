@@ -12,6 +12,7 @@
 #include "tests/support/certificate.hpp"
 #include "tests/support/fake_loop.hpp"
 #include "tests/support/tls_client.hpp"
+#include "tls/private_key.hpp"
 
 namespace mesh::relay {
 namespace {
@@ -129,6 +130,22 @@ class ConnectionTest : public ::testing::Test, public ConnectionHost {
   int ended_ = 0;
   std::unique_ptr<Connection> connection_;
 };
+
+TEST_F(ConnectionTest, who_looks_at_a_challenge_gets_its_answer_and_no_backend) {
+  const auto challenges = std::make_shared<tls::Challenges>();
+  challenges->set("shop.test", tls::challenge_certificate("shop.test", tls::sha256("authorization"), base::wall_now()));
+  const auto listener = make_listener(Mode::kTerminate);
+  listener->tls = *tls::ServerContext::make({.challenges = challenges}, tls::Library::shared());
+  connect(listener);
+  test::TlsClient client({.server_name = "shop.test",
+                          .alpn = "\x0a"
+                                  "acme-tls/1"});
+  EXPECT_EQ(talk(client), "");
+  EXPECT_TRUE(client.peer_closed());
+  EXPECT_EQ(dialed_, std::vector<std::string>{});
+  EXPECT_EQ(failed(), (Counts{{"acme challenge answered", 1}}));
+  EXPECT_EQ(ended_, 1);
+}
 
 TEST_F(ConnectionTest, decrypts_to_the_backend_and_encrypts_to_the_client) {
   connect(make_listener(Mode::kTerminate));

@@ -14,6 +14,7 @@
 #include "tests/support/certificate.hpp"
 #include "tests/support/tls_client.hpp"
 #include "tls/client.hpp"
+#include "tls/private_key.hpp"
 
 namespace mesh::tls {
 namespace {
@@ -416,6 +417,62 @@ TEST_F(TlsTickets, a_session_is_not_resumed_where_other_rules_hold) {
     EXPECT_FALSE(resumes(options(), verified, version, shown)) << "nobody verified it there";
     EXPECT_FALSE(resumes(options(), elsewhere, version));
   }
+}
+
+class TlsChallenges : public testing::Test {
+ protected:
+  TlsChallenges() {
+    challenges_->set("shop.test", challenge_certificate("shop.test", sha256("key authorization"), base::wall_now()));
+  }
+  static test::TlsClient::Options validator(const std::string& name) {
+    return {.server_name = name,
+            .alpn =
+                "\x0a"
+                "acme-tls/1"};
+  }
+  std::shared_ptr<Challenges> challenges_ = std::make_shared<Challenges>();
+};
+
+TEST_F(TlsChallenges, are_answered_for_who_offers_only_their_protocol_even_without_or_with_client_certificates) {
+  const auto authority = test::make_authority("root", in_hours(1));
+  ServerOptions requires_one{.certificates = {parsed(test::make_certificate("shop.test", in_hours(1)))},
+                             .alpn = {"h2"},
+                             .verify = ClientVerify::kRequire,
+                             .authorities = *Authorities::parse(authority.certificate, ""),
+                             .challenges = challenges_};
+  for (const ServerOptions& options : {requires_one, ServerOptions{.challenges = challenges_}}) {
+    ServerSession server(server_of(options));
+    test::TlsClient client(validator("SHOP.test"));
+    test::talk(client, server);
+    ASSERT_TRUE(client.open()) << server.error();
+    EXPECT_TRUE(server.answers_challenge());
+    EXPECT_EQ(server.alpn(), kChallengeProtocol);
+    const std::string shown = client.server_certificate();
+    EXPECT_EQ(shown, challenges_->find("shop.test")->chain_pem());
+  }
+}
+
+TEST_F(TlsChallenges, are_nothing_to_anybody_else) {
+  const ServerOptions options{.certificates = {parsed(test::make_certificate("shop.test", in_hours(1)))},
+                              .challenges = challenges_};
+  for (const auto& wants : {validator("other.test"), test::TlsClient::Options{.server_name = "shop.test"},
+                            test::TlsClient::Options{.server_name = "shop.test",
+                                                     .alpn = "\x02h2\x0a"
+                                                             "acme-tls/1"}}) {
+    ServerSession server(server_of(options));
+    test::TlsClient client(wants);
+    test::talk(client, server);
+    EXPECT_TRUE(client.open()) << server.error();
+    EXPECT_FALSE(server.answers_challenge());
+    EXPECT_EQ(server.alpn(), "");
+    EXPECT_EQ(client.server_certificate(), options.certificates[0]->chain_pem());
+  }
+  challenges_->set("shop.test", nullptr);
+  ServerSession server(server_of(ServerOptions{.challenges = challenges_}));
+  test::TlsClient client(validator("shop.test"));
+  test::talk(client, server);
+  EXPECT_FALSE(client.open());
+  EXPECT_EQ(server.error(), "there is no certificate yet");
 }
 
 TEST(TlsTicketKeys, rotate_and_travel) {
