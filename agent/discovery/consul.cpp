@@ -23,11 +23,7 @@ http::FetchSettings fetch_settings(const ConsulSettings& settings) {
   if (!settings.token_file.empty()) {
     fetch.credentials.push_back({.header = "X-Consul-Token", .prefix = "", .value = "", .file = settings.token_file});
   }
-  fetch.tls = {.ca = {.file = settings.tls.ca_file, .text = ""},
-               .certificate = {.file = settings.tls.certificate, .text = ""},
-               .key = {.file = settings.tls.key, .text = ""},
-               .server_name = settings.tls.server_name,
-               .verify = settings.tls.verify};
+  fetch.tls = fetch_tls(settings.tls);
   if (settings.address.starts_with(kUnix)) fetch.unix_socket = settings.address.substr(kUnix.size());
   fetch.connect_timeout = std::min<milliseconds>(settings.timeout, 5s);
   return fetch;

@@ -8,7 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "discovery/keys.hpp"
+#include "discovery/rule_keys.hpp"
+#include "discovery/tls_keys.hpp"
 #include "model/service.hpp"
 
 namespace mesh::discovery {
@@ -20,10 +21,10 @@ enum class ConsulConsistency : std::uint8_t {
   kConsistent,  ///< The leader, after it asked the others.
 };
 
-inline constexpr std::string_view kConsulAll = "all";
-
 /// Which services of Consul become services of the mesh, and as what. The first rule that matches a service counts.
 struct ConsulRule {
+  static constexpr std::string_view kOne = "service", kMany = "services";
+
   std::string match;                      ///< A name, a pattern with * and ?, or "all".
   std::vector<std::string> tags;          ///< Only instances that have all of them.
   std::vector<std::string> without_tags;  ///< And none of these.
@@ -32,17 +33,8 @@ struct ConsulRule {
   std::uint16_t port = 0;                 ///< Of the frontend; 0: that of the instances.
   model::Protocol protocol = model::Protocol::kTcp;
 
-  [[nodiscard]] bool is_exact() const;  ///< `match` is a name.
+  [[nodiscard]] bool is_exact() const { return is_exact_match(match); }  ///< `match` is a name.
   bool operator==(const ConsulRule&) const = default;
-};
-
-struct ConsulTls {
-  std::string ca_file;      ///< PEM; empty: the system's trust store.
-  std::string certificate;  ///< PEM of this client; empty: none.
-  std::string key;
-  std::string server_name;  ///< To verify; empty: the host of the address.
-  bool verify = true;
-  bool operator==(const ConsulTls&) const = default;
 };
 
 struct ConsulSettings {
@@ -52,7 +44,7 @@ struct ConsulSettings {
   std::string name_space;  ///< Consul Enterprise; empty: that of the token.
   std::string partition;
   std::string peer;  ///< A peered cluster instead of the own one.
-  ConsulTls tls;
+  TlsFiles tls;
   ConsulConsistency consistency = ConsulConsistency::kStale;
   std::chrono::milliseconds max_contact_age{60'000};  ///< Of stale reads.
   std::chrono::seconds wait{60};                      ///< Of a blocking query; the server adds up to a sixteenth.

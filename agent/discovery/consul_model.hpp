@@ -1,16 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Answers of Consul to services of the mesh. Pure.
 //
-// Instances say more in their service metadata, because Consul allows no other characters in its keys than
-// A-Z a-z 0-9 - and _:
-//
-//   meshd-weight   0 to 65535, instead of Weights.Passing
-//   meshd-zone     where it runs; also in the node's metadata
-//   meshd-balance  as `balance` in the configuration
-//   meshd-probe    none, tcp, http, https, grpc; http:/path, https:/path, grpc:SERVICE
-//   meshd-port     port of the frontend
-//
-// What concerns the whole service is taken from the instance that was changed last.
+// Instances say more in their service metadata (discovery/instances.hpp), and meshd-zone: where it runs; also in the
+// node's metadata. Consul allows no other characters in keys than A-Z a-z 0-9 - and _.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +15,7 @@
 
 #include "base/error.hpp"
 #include "discovery/consul_keys.hpp"
+#include "discovery/instances.hpp"
 #include "discovery/service_keys.hpp"
 
 namespace mesh::discovery {
@@ -67,24 +60,8 @@ struct ConsulFailing {
 };
 base::Result<ConsulFailing> parse_consul_failing(std::string_view body);
 
-/// `text` against a pattern with * (anything) and ? (one character).
-bool matches_pattern(std::string_view pattern, std::string_view text);
-
 /// The first rule that wants this service; null: none. `tags` are those of any instance.
 const ConsulRule* find_consul_rule(std::span<const ConsulRule> rules, const ConsulName& service);
-
-/// What a service keeps when its instances no longer say it.
-struct ConsulKept {
-  std::uint16_t port = 0;  ///< Of its frontend; 0: not known yet.
-  bool v4 = false;         ///< Its families.
-  bool v6 = false;
-  bool operator==(const ConsulKept&) const = default;
-};
-
-struct ConsulMapped {
-  std::vector<model::Service> services;  ///< One per family.
-  std::vector<std::string> notes;        ///< What was left out or ignored, and why; for people.
-};
 
 class ConsulMapper {
  public:
@@ -92,19 +69,16 @@ class ConsulMapper {
   explicit ConsulMapper(ServicePolicy defaults, std::span<const model::ServicePtr> known = {});
 
   /// Passing and warning instances with their weights; critical ones with weight 0; those in maintenance draining.
-  ConsulMapped map(std::string_view name, const ConsulRule& rule, std::span<const ConsulInstance> instances,
-                   ConsulKept& kept);
+  InstancesMapped map(std::string_view name, const ConsulRule& rule, std::span<const ConsulInstance> instances,
+                      InstancesKept& kept);
 
   /// A service as it was in the last run, one per family; for when nothing can be learned about it.
   [[nodiscard]] std::vector<model::Service> last_run(std::string_view name, const ConsulRule& rule) const;
   [[nodiscard]] std::vector<std::string> names_of_last_run() const;
 
  private:
-  void set_probe(std::string_view text, model::Service& service, std::vector<std::string>& notes);
-
-  ServicePolicy defaults_;
-  std::map<std::string, std::vector<model::ServicePtr>, std::less<>> known_;              // by name in the mesh
-  std::map<std::string, std::shared_ptr<const model::ProbePolicy>, std::less<>> probes_;  // by what is written
+  InstanceMapper mapper_;
+  std::map<std::string, std::vector<model::ServicePtr>, std::less<>> known_;  // by name in the mesh
 };
 
 }  // namespace mesh::discovery

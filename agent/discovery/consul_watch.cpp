@@ -30,7 +30,7 @@ struct ConsulWatch::Watched {
   std::optional<base::Error> trouble{};
   std::optional<std::size_t> body_hash{};
   std::vector<ConsulInstance> instances{};
-  ConsulKept kept{};
+  InstancesKept kept{};
   std::vector<model::ServicePtr> mapped{};
   std::vector<std::string> notes{};
 };
@@ -405,9 +405,8 @@ base::Result<void> ConsulWatch::take_checks(const http::FetchResponse& response,
 void ConsulWatch::watch_hidden() {
   for (const std::string& name : mapper_.names_of_last_run()) {
     if (services_.contains(name)) continue;
-    const auto rule = std::ranges::find_if(settings_.services, [&](const ConsulRule& one) {
-      return one.name.empty() && (one.match == kConsulAll || matches_pattern(one.match, name));
-    });
+    const auto rule = std::ranges::find_if(
+        settings_.services, [&](const ConsulRule& one) { return one.name.empty() && rule_matches(one.match, name); });
     if (rule == settings_.services.end()) continue;
     watch(name, *rule);
     services_.find(name)->second->listed = false;
@@ -491,7 +490,7 @@ void ConsulWatch::take_service(const std::string& name, Watched& watched, const 
 }
 
 void ConsulWatch::map(const std::string& name, Watched& watched) {
-  ConsulMapped mapped = mapper_.map(name, *watched.rule, watched.instances, watched.kept);
+  InstancesMapped mapped = mapper_.map(name, *watched.rule, watched.instances, watched.kept);
   std::vector<model::ServicePtr> fresh = share(std::move(mapped.services), watched.mapped);
   if (stand_for(fresh, watched.mapped)) {
     exchanged_.insert(exchanged_.end(), fresh.begin(), fresh.end());

@@ -16,11 +16,6 @@ struct EnumNames<DnsFamily> {
   static constexpr std::array<std::string_view, 3> names = {"ipv4", "ipv6", "both"};
   static constexpr std::array<DnsFamily, 3> values = {DnsFamily::kV4, DnsFamily::kV6, DnsFamily::kBoth};
 };
-template <>
-struct EnumNames<model::Protocol> {
-  static constexpr std::array<std::string_view, 2> names = {"tcp", "udp"};
-  static constexpr std::array<model::Protocol, 2> values = {model::Protocol::kTcp, model::Protocol::kUdp};
-};
 
 namespace {
 

@@ -8,22 +8,22 @@
 #include <string_view>
 #include <vector>
 
-#include "discovery/keys.hpp"
+#include "discovery/rule_keys.hpp"
 #include "discovery/tls_keys.hpp"
 
 namespace mesh::discovery {
 
-inline constexpr std::string_view kEurekaAll = "all";
-
 /// Which applications of Eureka become services of the mesh, and as what. The first rule that matches one counts.
 struct EurekaRule {
+  static constexpr std::string_view kOne = "application", kMany = "applications";
+
   std::string match;       ///< A name, a pattern with * and ?, or "all"; upper and lower case are the same.
   std::string name;        ///< In the mesh; empty: as in Eureka, in lower case.
   std::string address;     ///< IP address of the frontend; empty: by name, from the agent's range.
   std::uint16_t port = 0;  ///< Of the frontend; 0: that of the instances.
   bool secure = false;     ///< Connect to securePort instead of port.
 
-  [[nodiscard]] bool is_exact() const;  ///< `match` is a name.
+  [[nodiscard]] bool is_exact() const { return is_exact_match(match); }  ///< `match` is a name.
   bool operator==(const EurekaRule&) const = default;
 };
 

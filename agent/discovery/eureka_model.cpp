@@ -181,7 +181,7 @@ std::string upper_case(std::string_view text) {
 const EurekaRule* find_eureka_rule(const std::vector<EurekaRule>& rules, std::string_view app) {
   const std::string upper = upper_case(app);
   const auto found = std::ranges::find_if(rules, [&](const EurekaRule& rule) {
-    return rule.match == kEurekaAll || matches_pattern(upper_case(rule.match), upper);
+    return rule.match == kMatchAll || matches_pattern(upper_case(rule.match), upper);
   });
   return found == rules.end() ? nullptr : &*found;
 }

@@ -158,15 +158,10 @@ void EurekaWatch::settle(const std::string& name) {
                        .origin = "apps/" + name,
                        .address = rule.address,
                        .port = rule.port};
-  InstancesMapped mapped;
-  if (as.name.empty()) {
-    mapped.notes.emplace_back("its name has other characters than a-z 0-9 . - / _: give its rule a name");
-  } else {
-    std::vector<Instance> instances;
-    instances.reserve(app.instances.size());
-    for (const auto& [id, instance] : app.instances) instances.push_back(to_instance(instance, rule));
-    mapped = mapper_.map(as, instances, app.kept);
-  }
+  std::vector<Instance> instances;
+  instances.reserve(app.instances.size());
+  for (const auto& [id, instance] : app.instances) instances.push_back(to_instance(instance, rule));
+  InstancesMapped mapped = mapper_.map(as, instances, app.kept);
   app.mapped = share(std::move(mapped.services), app.mapped);
   changed_ = true;
   if (mapped.notes != app.notes && !mapped.notes.empty()) {

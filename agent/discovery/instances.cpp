@@ -136,6 +136,10 @@ void InstanceMapper::set_probe(std::string_view text, model::Service& service, s
 
 InstancesMapped InstanceMapper::map(const InstancesAs& as, std::span<const Instance> instances, InstancesKept& kept) {
   InstancesMapped mapped;
+  if (as.name.empty()) {
+    note(mapped.notes, "its name has other characters than a-z 0-9 . - / _: give its rule a name");
+    return mapped;
+  }
   const auto newest_at = std::ranges::max_element(instances, {}, &Instance::changed);
   const Instance* const newest = newest_at == instances.end() ? nullptr : &*newest_at;
   const std::vector<model::Endpoint> endpoints = endpoints_of(instances, mapped.notes);
@@ -176,8 +180,7 @@ InstancesMapped InstanceMapper::map(const InstancesAs& as, std::span<const Insta
   for (const bool v4 : {true, false}) {
     if (!(v4 ? kept.v4 : kept.v6)) continue;
     model::Service& one = mapped.services.emplace_back(service);
-    const base::IpAddress any = v4 ? *base::IpAddress::parse("0.0.0.0") : base::IpAddress{};
-    one.frontend = {{as.address.empty() ? any : given, kept.port}, as.protocol};
+    one.frontend = {{as.address.empty() ? any_address(v4) : given, kept.port}, as.protocol};
     for (const model::Endpoint& endpoint : endpoints) {
       if (is_v4(endpoint) != v4) continue;
       ++of_family;
@@ -193,6 +196,8 @@ InstancesMapped InstanceMapper::map(const InstancesAs& as, std::span<const Insta
   }
   return mapped;
 }
+
+base::IpAddress any_address(bool v4) { return v4 ? *base::IpAddress::parse("0.0.0.0") : base::IpAddress{}; }
 
 std::string name_in_mesh(std::string_view name) {
   std::string lower(name);

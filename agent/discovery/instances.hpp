@@ -43,7 +43,7 @@ struct Instance {
 
 /// As what a set of instances is published.
 struct InstancesAs {
-  std::string name;        ///< A service's name; see name_in_mesh().
+  std::string name;        ///< A service's name; see name_in_mesh(). Empty: nothing is mapped, with a note.
   std::string origin;      ///< Where in the registry.
   std::string address;     ///< IP address of the frontend; empty: by name, from the agent's range.
   std::uint16_t port = 0;  ///< Of the frontend; 0: what instances say, else that of most.
@@ -55,6 +55,7 @@ struct InstancesKept {
   std::uint16_t port = 0;  ///< Of its frontend; 0: not known yet.
   bool v4 = false;         ///< Its families.
   bool v6 = false;
+  bool operator==(const InstancesKept&) const = default;
 };
 
 struct InstancesMapped {
@@ -74,6 +75,9 @@ class InstanceMapper {
   ServicePolicy defaults_;
   std::map<std::string, std::shared_ptr<const model::ProbePolicy>, std::less<>> probes_;  // by what is written
 };
+
+/// What stands for an address that the agent gives.
+base::IpAddress any_address(bool v4);
 
 /// The name of a registry as that of a service: in lower case; empty if it has other characters than such names may.
 std::string name_in_mesh(std::string_view name);

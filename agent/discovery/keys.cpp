@@ -224,6 +224,14 @@ bool Decoder::strings(const Value& value, std::vector<std::string>& out) {
   return good;
 }
 
+bool Decoder::path(const Key& key, const Value& value, std::string& out) {
+  std::string text;
+  if (!string(key, value, text)) return false;
+  if (!text.empty() && !text.starts_with('/')) return error(value, "a path starts with /");
+  out = std::move(text);
+  return true;
+}
+
 bool Decoder::is_list(const Value& value) {
   if (value.kind == Value::Kind::kList) return true;
   return wrong_type(value, "a list",

@@ -94,6 +94,7 @@ class Decoder {
   bool choice(const Key& key, const Value& value, std::string_view& out);
   bool address(const Value& value, base::SocketAddress& out);
   bool strings(const Value& value, std::vector<std::string>& out);
+  bool path(const Key& key, const Value& value, std::string& out);  ///< Of a file: absolute, or empty.
   bool is_list(const Value& value);
   bool is_map(const Value& value);
 
@@ -245,6 +246,17 @@ constexpr Key choice_key(std::string_view name, std::string_view doc, std::span<
   result.decode = [](Decoder& decoder, const Key& self, const Value& value, void* target) {
     std::string_view text;
     if (decoder.choice(self, value, text)) static_cast<Object*>(target)->*Member = text;
+  };
+  return result;
+}
+
+/// The absolute path of a file, or nothing.
+template <auto Member>
+constexpr Key path_key(std::string_view name, std::string_view doc) {
+  using Object = typename keys_detail::MemberTraits<decltype(Member)>::Object;
+  Key result = key<Member>(name, doc);
+  result.decode = [](Decoder& decoder, const Key& self, const Value& value, void* target) {
+    decoder.path(self, value, static_cast<Object*>(target)->*Member);
   };
   return result;
 }

@@ -3,9 +3,11 @@
 // in discovery/probe_keys.hpp.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -13,6 +15,12 @@
 #include "model/service.hpp"
 
 namespace mesh::discovery {
+
+template <>
+struct EnumNames<model::Protocol> {
+  static constexpr std::array<std::string_view, 2> names = {"tcp", "udp"};
+  static constexpr std::array<model::Protocol, 2> values = {model::Protocol::kTcp, model::Protocol::kUdp};
+};
 
 /// What `defaults:` can set, and each service can set for itself.
 struct ServicePolicy {

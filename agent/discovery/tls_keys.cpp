@@ -6,24 +6,10 @@ namespace {
 
 const TlsFiles kFreshFiles{};
 
-template <std::string TlsFiles::* Member>
-void decode_file(Decoder& decoder, const Key& key, const Value& value, void* target) {
-  std::string text;
-  if (!decoder.string(key, value, text)) return;
-  if (!text.empty() && !text.starts_with('/')) {
-    decoder.error(value, "a path starts with /");
-    return;
-  }
-  static_cast<TlsFiles*>(target)->*Member = std::move(text);
-}
-
 constexpr Key kKeys[] = {
-    with_decode(key<&TlsFiles::ca_file>("ca_file", "PEM file of trusted issuers; empty is the system's."),
-                decode_file<&TlsFiles::ca_file>),
-    with_decode(key<&TlsFiles::certificate>("certificate", "PEM file of the client's certificate, then its chain."),
-                decode_file<&TlsFiles::certificate>),
-    with_decode(key<&TlsFiles::key>("key", "PEM file of its private key, without passphrase."),
-                decode_file<&TlsFiles::key>),
+    path_key<&TlsFiles::ca_file>("ca_file", "PEM file of trusted issuers; empty is the system's."),
+    path_key<&TlsFiles::certificate>("certificate", "PEM file of the client's certificate, then its chain."),
+    path_key<&TlsFiles::key>("key", "PEM file of its private key, without passphrase."),
     key<&TlsFiles::server_name>("server_name",
                                 "Name to ask for and to verify; empty is the host that is connected to."),
     key<&TlsFiles::verify>("verify", "Verify the certificate's chain, name and expiry."),

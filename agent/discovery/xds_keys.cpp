@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "discovery/xds_keys.hpp"
 
-#include <algorithm>
-
-#include "discovery/service_keys.hpp"
-
 namespace mesh::discovery {
 
 using namespace std::chrono_literals;
@@ -41,16 +37,6 @@ void decode_server(Decoder& decoder, const Key& key, const Value& value, void* t
   static_cast<XdsSettings*>(target)->server = std::move(text);
 }
 
-void decode_token_file(Decoder& decoder, const Key& key, const Value& value, void* target) {
-  std::string text;
-  if (!decoder.string(key, value, text)) return;
-  if (!text.empty() && !text.starts_with('/')) {
-    decoder.error(value, "a path starts with /");
-    return;
-  }
-  static_cast<XdsSettings*>(target)->token_file = std::move(text);
-}
-
 void decode_metadata(Decoder& decoder, const Key& key, const Value& value, void* target) {
   if (!decoder.is_map(value)) return;
   if (value.items.size() > kMaxMetadata) {
@@ -73,80 +59,18 @@ Value encode_metadata(const Key&, const void* target, Secrets) {
   return map;
 }
 
-void decode_match(Decoder& decoder, const Key& key, const Value& value, void* target) {
-  std::string text;
-  if (!decoder.string(key, value, text)) return;
-  if (text.empty() || text.find_first_not_of("*?") == std::string::npos) {
-    decoder.error(value, "matches whatever is there", "name clusters or a part of their names, or write all");
-    return;
-  }
-  static_cast<XdsRule*>(target)->match = std::move(text);
-}
-
-void decode_rule_address(Decoder& decoder, const Key& key, const Value& value, void* target) {
-  std::string text;
-  if (!decoder.string(key, value, text)) return;
-  if (const auto ip = base::IpAddress::parse(text); !text.empty() && (!ip || ip->is_unspecified())) {
-    decoder.error(value, "'" + text + "' is not an IP address",
-                  "write it as 240.64.0.10; the port is a key of its own");
-    return;
-  }
-  static_cast<XdsRule*>(target)->address = std::move(text);
-}
-
-void decode_rule_name(Decoder& decoder, const Key& key, const Value& value, void* target) {
-  std::string text;
-  if (!decoder.string(key, value, text)) return;
-  if (!text.empty() && !is_service_name(text)) {
-    decoder.error(value, "a name is 1 to 253 of a-z 0-9 . - / _");
-    return;
-  }
-  static_cast<XdsRule*>(target)->name = std::move(text);
-}
-
 void decode_rules(Decoder& decoder, const Key&, const Value& value, void* target) {
-  if (value.kind == Value::Kind::kNull || !decoder.is_list(value)) return;
-  std::vector<XdsRule> rules;
-  decoder.each(value, [&](const Value& item) {
-    XdsRule rule;
-    if (item.is_scalar() && item.kind != Value::Kind::kNull) {
-      const Key* const match = kXdsRuleTable.find("match");
-      match->decode(decoder, *match, item, &rule);
-    } else {
-      decoder.table(kXdsRuleTable, item, &rule);
-      for (const std::string_view only_one : {"name", "address"}) {
-        const Value* const written = item.find(only_one);
-        if (written == nullptr || rule.match.empty() || rule.is_exact()) continue;
-        decoder.under(only_one, [&] {
-          decoder.error_at(written->key_place, "is for one cluster, and '" + rule.match + "' can match several",
-                           "put the cluster's name into match");
-        });
-      }
-    }
-    rules.push_back(std::move(rule));
-  });
-  static_cast<XdsSettings*>(target)->services = std::move(rules);
+  decode_rule_list(decoder, value, kXdsRuleTable, static_cast<XdsSettings*>(target)->services);
 }
 
 Value encode_rules(const Key&, const void* target, Secrets secrets) {
-  Value list = Value::list();
-  for (const XdsRule& rule : static_cast<const XdsSettings*>(target)->services) {
-    list.items.push_back(rule == XdsRule{.match = rule.match}
-                             ? Value::string(rule.match)
-                             : encode(kXdsRuleTable, &rule, secrets, Encode::kChanged));
-  }
-  return list;
+  return encode_rule_list(static_cast<const XdsSettings*>(target)->services, kXdsRuleTable, secrets);
 }
 
 constexpr Key kRuleKeys[] = {
-    required(
-        with_decode(key<&XdsRule::match>("match", "Name of a cluster, a pattern with * and ?, or all."), decode_match)),
-    with_decode(key<&XdsRule::name>(
-                    "name", "Its name in the mesh; empty is the cluster's in lower case; of Istio's names the host."),
-                decode_rule_name),
-    with_decode(
-        key<&XdsRule::address>("address", "IP address of its frontend; empty is one of the agent's range, by name."),
-        decode_rule_address),
+    rule_match_key<XdsRule>("Name of a cluster, a pattern with * and ?, or all."),
+    rule_name_key<XdsRule>("Its name in the mesh; empty is the cluster's in lower case; of Istio's names the host."),
+    rule_address_key<XdsRule>(),
     key<&XdsRule::port>(
         "port", "Port of its frontend; 0 is that in Istio's name, else the one that most endpoints have.", {0, 65535}),
 };
@@ -154,9 +78,7 @@ constexpr Key kRuleKeys[] = {
 constexpr Key kXdsKeys[] = {
     with_decode(key<&XdsSettings::server>("server", "grpc://host:port, grpcs://host:port for TLS, or unix:///path."),
                 decode_server),
-    with_decode(
-        key<&XdsSettings::token_file>("token_file", "File with a bearer token; a change of it means a new stream."),
-        decode_token_file),
+    path_key<&XdsSettings::token_file>("token_file", "File with a bearer token; a change of it means a new stream."),
     table_key<&XdsSettings::tls>("tls", "For grpcs; a change of the files means a new stream.", kTlsFilesTable),
     key<&XdsSettings::node_id>("node_id", "Of the node; empty is `agent.node`, else the name of the host."),
     key<&XdsSettings::node_cluster>("node_cluster", "Of the node."),
@@ -182,8 +104,6 @@ constexpr Key kXdsKeys[] = {
 
 const Table kXdsRuleTable{.name = "a rule", .keys = kRuleKeys, .defaults = &kFreshRule};
 const Table kXdsTable{.name = "xds", .keys = kXdsKeys, .defaults = &kFreshXds};
-
-bool XdsRule::is_exact() const { return match != kXdsAll && match.find_first_of("*?") == std::string::npos; }
 
 std::string XdsSettings::target() const {
   const std::string rest = server.substr(server.find("://") + 3);

@@ -9,21 +9,21 @@
 #include <utility>
 #include <vector>
 
-#include "discovery/keys.hpp"
+#include "discovery/rule_keys.hpp"
 #include "discovery/tls_keys.hpp"
 
 namespace mesh::discovery {
 
-inline constexpr std::string_view kXdsAll = "all";
-
 /// Which clusters become services of the mesh, and as what. The first rule that matches one counts.
 struct XdsRule {
+  static constexpr std::string_view kOne = "cluster", kMany = "clusters";
+
   std::string match;       ///< A name, a pattern with * and ?, or "all".
   std::string name;        ///< In the mesh; empty: as xds_name() says.
   std::string address;     ///< IP address of the frontend; empty: by name, from the agent's range.
   std::uint16_t port = 0;  ///< Of the frontend; 0: as xds_name() says, else that of the endpoints.
 
-  [[nodiscard]] bool is_exact() const;  ///< `match` is a name.
+  [[nodiscard]] bool is_exact() const { return is_exact_match(match); }  ///< `match` is a name.
   bool operator==(const XdsRule&) const = default;
 };
 

@@ -117,8 +117,8 @@ XdsName xds_name(std::string_view cluster) {
 }
 
 const XdsRule* find_xds_rule(const std::vector<XdsRule>& rules, std::string_view cluster) {
-  const auto found = std::ranges::find_if(
-      rules, [&](const XdsRule& rule) { return rule.match == kXdsAll || matches_pattern(rule.match, cluster); });
+  const auto found =
+      std::ranges::find_if(rules, [&](const XdsRule& rule) { return rule_matches(rule.match, cluster); });
   return found == rules.end() ? nullptr : &*found;
 }
 

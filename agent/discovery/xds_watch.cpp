@@ -176,11 +176,6 @@ void XdsWatch::map(const std::string& name, Cluster& cluster, const std::vector<
                        .origin = "cluster " + name,
                        .address = rule.address,
                        .port = rule.port != 0 ? rule.port : named.port};
-  if (as.name.empty()) {
-    unmap(cluster);
-    note(name, cluster, {"its name has other characters than a-z 0-9 . - / _: give its rule a name"});
-    return;
-  }
   InstancesMapped mapped = mapper_.map(as, instances, cluster.kept);
   auto shared = share(std::move(mapped.services), cluster.mapped);
   changed_ = changed_ || shared != cluster.mapped;

@@ -17,11 +17,6 @@ struct EnumNames<ZookeeperLayout> {
   static constexpr std::array<ZookeeperLayout, 4> values = {ZookeeperLayout::kCurator, ZookeeperLayout::kDubbo,
                                                             ZookeeperLayout::kServerSet, ZookeeperLayout::kNerve};
 };
-template <>
-struct EnumNames<model::Protocol> {
-  static constexpr std::array<std::string_view, 2> names = {"tcp", "udp"};
-  static constexpr std::array<model::Protocol, 2> values = {model::Protocol::kTcp, model::Protocol::kUdp};
-};
 
 namespace {
 
@@ -65,16 +60,6 @@ void decode_below(Decoder& decoder, const Key& key, const Value& value, void* ta
   static_cast<ZookeeperRule*>(target)->below = std::move(text);
 }
 
-void decode_auth_file(Decoder& decoder, const Key& key, const Value& value, void* target) {
-  std::string text;
-  if (!decoder.string(key, value, text)) return;
-  if (!text.empty() && !text.starts_with('/')) {
-    decoder.error(value, "a path starts with /");
-    return;
-  }
-  static_cast<ZookeeperSettings*>(target)->auth_file = std::move(text);
-}
-
 void decode_servers(Decoder& decoder, const Key&, const Value& value, void* target) {
   std::vector<std::string> texts;
   if (!decoder.strings(value, texts)) return;
@@ -94,37 +79,12 @@ void decode_servers(Decoder& decoder, const Key&, const Value& value, void* targ
 
 void decode_match(Decoder& decoder, const Key& key, const Value& value, void* target) {
   std::string text;
-  if (!decoder.string(key, value, text)) return;
-  if (text.empty() || text.find_first_not_of("*?") == std::string::npos) {
-    decoder.error(value, "matches whatever is there", "name services or a part of their names, or write all");
-    return;
-  }
+  if (!rule_keys_detail::read_match(decoder, key, value, ZookeeperRule::kMany, text)) return;
   if (text == "." || text == ".." || text.contains('/')) {
     decoder.error(value, "'" + text + "' is no name of a node", "the folder belongs in path");
     return;
   }
   static_cast<ZookeeperRule*>(target)->match = std::move(text);
-}
-
-void decode_rule_address(Decoder& decoder, const Key& key, const Value& value, void* target) {
-  std::string text;
-  if (!decoder.string(key, value, text)) return;
-  if (const auto ip = base::IpAddress::parse(text); !text.empty() && (!ip || ip->is_unspecified())) {
-    decoder.error(value, "'" + text + "' is not an IP address",
-                  "write it as 240.64.0.10; the port is a key of its own");
-    return;
-  }
-  static_cast<ZookeeperRule*>(target)->address = std::move(text);
-}
-
-void decode_rule_name(Decoder& decoder, const Key& key, const Value& value, void* target) {
-  std::string text;
-  if (!decoder.string(key, value, text)) return;
-  if (!text.empty() && !is_service_name(text)) {
-    decoder.error(value, "a name is 1 to 253 of a-z 0-9 . - / _");
-    return;
-  }
-  static_cast<ZookeeperRule*>(target)->name = std::move(text);
 }
 
 void decode_labels(Decoder& decoder, const Key&, const Value& value, void* target) {
@@ -140,14 +100,6 @@ void decode_labels(Decoder& decoder, const Key&, const Value& value, void* targe
 }
 
 void check_rule(Decoder& decoder, const Value& item, const ZookeeperRule& rule) {
-  for (const std::string_view only_one : {"name", "address"}) {
-    const Value* const written = item.find(only_one);
-    if (written == nullptr || rule.match.empty() || rule.is_exact()) continue;
-    decoder.under(only_one, [&] {
-      decoder.error_at(written->key_place, "is for one service, and '" + rule.match + "' can match several",
-                       "put the service's name into match");
-    });
-  }
   if (rule.path.empty() && (rule.layout == ZookeeperLayout::kServerSet || rule.layout == ZookeeperLayout::kNerve)) {
     decoder.error(item, "the key 'path' is missing",
                   "this layout has no usual place: write the folder of the services");
@@ -158,32 +110,11 @@ void check_rule(Decoder& decoder, const Value& item, const ZookeeperRule& rule) 
 }
 
 void decode_rules(Decoder& decoder, const Key&, const Value& value, void* target) {
-  if (value.kind == Value::Kind::kNull || !decoder.is_list(value)) return;
-  std::vector<ZookeeperRule> rules;
-  decoder.each(value, [&](const Value& item) {
-    ZookeeperRule rule;
-    if (item.is_scalar() && item.kind != Value::Kind::kNull) {
-      const Key* const match = kZookeeperRuleTable.find("match");
-      match->decode(decoder, *match, item, &rule);
-    } else {
-      const std::size_t errors_before = decoder.error_count();
-      decoder.table(kZookeeperRuleTable, item, &rule);
-      if (decoder.error_count() == errors_before) check_rule(decoder, item, rule);
-    }
-    rules.push_back(std::move(rule));
-  });
-  static_cast<ZookeeperSettings*>(target)->services = std::move(rules);
+  decode_rule_list(decoder, value, kZookeeperRuleTable, static_cast<ZookeeperSettings*>(target)->services, check_rule);
 }
 
 Value encode_rules(const Key&, const void* target, Secrets secrets) {
-  Value list = Value::list();
-  for (const ZookeeperRule& rule : static_cast<const ZookeeperSettings*>(target)->services) {
-    ZookeeperRule only;
-    only.match = rule.match;
-    list.items.push_back(rule == only ? Value::string(rule.match)
-                                      : encode(kZookeeperRuleTable, &rule, secrets, Encode::kChanged));
-  }
-  return list;
+  return encode_rule_list(static_cast<const ZookeeperSettings*>(target)->services, kZookeeperRuleTable, secrets);
 }
 
 constexpr Key kRuleKeys[] = {
@@ -204,11 +135,8 @@ constexpr Key kRuleKeys[] = {
      .decode = decode_labels,
      .encode = [](const Key&, const void* target,
                   Secrets) { return keys_detail::encode_strings(static_cast<const ZookeeperRule*>(target)->labels); }},
-    with_decode(key<&ZookeeperRule::name>("name", "Its name in the mesh; empty is as in ZooKeeper, in lower case."),
-                decode_rule_name),
-    with_decode(key<&ZookeeperRule::address>("address",
-                                             "IP address of its frontend; empty is one of the agent's range, by name."),
-                decode_rule_address),
+    rule_name_key<ZookeeperRule>("Its name in the mesh; empty is as in ZooKeeper, in lower case."),
+    rule_address_key<ZookeeperRule>(),
     key<&ZookeeperRule::port>("port", "Port of its frontend; 0 is the one that most instances have.", {0, 65535}),
     key<&ZookeeperRule::protocol>("protocol", "tcp or udp."),
 };
@@ -224,9 +152,8 @@ constexpr Key kZookeeperKeys[] = {
          }},
     with_decode(key<&ZookeeperSettings::chroot>("chroot", "Is put before every path, as /prod."),
                 decode_path<ZookeeperSettings, &ZookeeperSettings::chroot>),
-    with_decode(key<&ZookeeperSettings::auth_file>(
-                    "auth_file", "File with user:password for the scheme digest; read again for each connection."),
-                decode_auth_file),
+    path_key<&ZookeeperSettings::auth_file>(
+        "auth_file", "File with user:password for the scheme digest; read again for each connection."),
     key<&ZookeeperSettings::session_timeout>(
         "session_timeout", "Asked for; a server that says nothing for two thirds of it is left.", between(1s, 10min)),
     key<&ZookeeperSettings::jute_maxbuffer>("jute_maxbuffer",
@@ -245,10 +172,6 @@ constexpr Key kZookeeperKeys[] = {
 
 const Table kZookeeperRuleTable{.name = "a service of zookeeper", .keys = kRuleKeys, .defaults = &kFreshRule};
 const Table kZookeeperTable{.name = "zookeeper", .keys = kZookeeperKeys, .defaults = &kFreshZookeeper};
-
-bool ZookeeperRule::is_exact() const {
-  return match != kZookeeperAll && match.find_first_of("*?") == std::string::npos;
-}
 
 std::string ZookeeperRule::base() const {
   if (!path.empty()) return path == "/" ? std::string() : path;
@@ -283,7 +206,7 @@ void finish_zookeeper_settings(Decoder& decoder, const Value& value, ZookeeperSe
   const auto& rules = settings.services;
   for (auto rule = rules.begin(); rule != rules.end(); ++rule) {
     const auto all = std::find_if(rules.begin(), rule, [&](const ZookeeperRule& earlier) {
-      return earlier.match == kZookeeperAll && earlier.base() == rule->base();
+      return earlier.match == kMatchAll && earlier.base() == rule->base();
     });
     if (all == rule) continue;
     decoder.error(value,

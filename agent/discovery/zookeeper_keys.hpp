@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "discovery/keys.hpp"
+#include "discovery/rule_keys.hpp"
 #include "model/service.hpp"
 
 namespace mesh::discovery {
@@ -22,10 +22,10 @@ enum class ZookeeperLayout : std::uint8_t {
   kNerve,      ///< PATH/SERVICE/MEMBER, JSON of Airbnb's nerve.
 };
 
-inline constexpr std::string_view kZookeeperAll = "all";
-
 /// Which services become services of the mesh, and as what. The first rule that matches a service counts.
 struct ZookeeperRule {
+  static constexpr std::string_view kOne = "service", kMany = "services";
+
   std::string match;  ///< A name, a pattern with * and ?, or "all".
   ZookeeperLayout layout = ZookeeperLayout::kCurator;
   std::string path;                 ///< Of the folder that holds the services; empty: that of the layout.
@@ -37,7 +37,7 @@ struct ZookeeperRule {
   std::uint16_t port = 0;           ///< Of the frontend; 0: that of the instances.
   model::Protocol protocol = model::Protocol::kTcp;
 
-  [[nodiscard]] bool is_exact() const;  ///< `match` is a name.
+  [[nodiscard]] bool is_exact() const { return is_exact_match(match); }  ///< `match` is a name.
   /// The folder that holds the services: "/services".
   [[nodiscard]] std::string base() const;
   /// The folder that holds the instances of a service: "/dubbo/com.shop.Orders/providers".

@@ -189,16 +189,24 @@ bool has_labels(const ZookeeperInstance& instance, const std::vector<std::string
   });
 }
 
-ConsulStatus status_of(ZookeeperStatus status) {
-  switch (status) {
-    case ZookeeperStatus::kUp:
-      return ConsulStatus::kPassing;
-    case ZookeeperStatus::kLeaving:
-      return ConsulStatus::kMaintenance;
-    case ZookeeperStatus::kDown:
-      break;
+Instance to_instance(const ZookeeperInstance& from, const std::string& folder) {
+  constexpr std::string_view kPrefix = "meshd-";
+  Instance instance{.label = "instance " + from.id + " of node " + folder,
+                    .address = from.address,
+                    .port = from.port,
+                    .weight = from.weight,
+                    .draining = from.status == ZookeeperStatus::kLeaving,
+                    .rank = static_cast<unsigned>(from.status),
+                    .zone = std::string(label(from, "meshd-zone")),
+                    .changed = static_cast<std::uint64_t>(std::max<std::int64_t>(0, from.zxid))};
+  for (const auto& [key, value] : from.labels) {
+    if (key.starts_with(kPrefix)) instance.meta.emplace_back(key, value);
   }
-  return ConsulStatus::kCritical;
+  if (from.status == ZookeeperStatus::kDown) {
+    instance.weight = 0;
+    instance.weight_is_fixed = true;
+  }
+  return instance;
 }
 
 }  // namespace
@@ -239,39 +247,19 @@ base::Result<std::optional<ZookeeperInstance>> parse_zookeeper_node(const Zookee
   return parse_curator(json, std::move(instance));
 }
 
-ConsulMapped ZookeeperMapper::map(std::string_view name, const ZookeeperRule& rule,
-                                  std::span<const ZookeeperInstance> instances, ConsulKept& kept) {
-  constexpr std::string_view kPrefix = "meshd-";
+InstancesMapped ZookeeperMapper::map(std::string_view name, const ZookeeperRule& rule,
+                                     std::span<const ZookeeperInstance> instances, InstancesKept& kept) {
   const std::string folder = rule.folder(name);
-  std::vector<ConsulInstance> mapped;
+  std::vector<Instance> wanted;
   for (const ZookeeperInstance& one : instances) {
-    if (!has_labels(one, rule.labels)) continue;
-    ConsulInstance& instance = mapped.emplace_back();
-    instance.id = one.id;
-    instance.node = folder;
-    instance.address = one.address;
-    instance.port = one.port;
-    instance.status = status_of(one.status);
-    instance.weight_passing = one.weight;
-    for (const auto& [key, value] : one.labels) {
-      if (key.starts_with(kPrefix)) instance.meta.emplace_back(key, value);
-    }
-    instance.zone = label(one, "meshd-zone");
-    instance.modify_index = static_cast<std::uint64_t>(std::max<std::int64_t>(0, one.zxid));
+    if (has_labels(one, rule.labels)) wanted.push_back(to_instance(one, folder));
   }
-  const ConsulRule same{.match = rule.match,
-                        .tags = {},
-                        .without_tags = {},
-                        .name = rule.name,
-                        .address = rule.address,
-                        .port = rule.port,
-                        .protocol = rule.protocol};
-  ConsulMapped result = mapper_.map(name, same, mapped, kept);
-  for (model::Service& service : result.services) {
-    service.origin = folder;
-    for (model::Endpoint& endpoint : service.endpoints) endpoint.node.clear();
-  }
-  return result;
+  const InstancesAs as{.name = rule.name.empty() ? name_in_mesh(name) : rule.name,
+                       .origin = folder,
+                       .address = rule.address,
+                       .port = rule.port,
+                       .protocol = rule.protocol};
+  return mapper_.map(as, wanted, kept);
 }
 
 }  // namespace mesh::discovery

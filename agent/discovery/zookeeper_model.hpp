@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "base/error.hpp"
-#include "discovery/consul_model.hpp"
+#include "discovery/instances.hpp"
 #include "discovery/service_keys.hpp"
 #include "discovery/zookeeper_keys.hpp"
 
@@ -54,11 +54,11 @@ class ZookeeperMapper {
  public:
   explicit ZookeeperMapper(ServicePolicy defaults) : mapper_(std::move(defaults)) {}
 
-  ConsulMapped map(std::string_view name, const ZookeeperRule& rule, std::span<const ZookeeperInstance> instances,
-                   ConsulKept& kept);
+  InstancesMapped map(std::string_view name, const ZookeeperRule& rule, std::span<const ZookeeperInstance> instances,
+                      InstancesKept& kept);
 
  private:
-  ConsulMapper mapper_;  ///< Instances mean the same in both.
+  InstanceMapper mapper_;
 };
 
 }  // namespace mesh::discovery

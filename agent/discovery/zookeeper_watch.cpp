@@ -15,9 +15,7 @@ using base::ErrorKind;
 
 constexpr std::size_t kMaxReports = 16;  // between two looks at them
 
-bool matches(const ZookeeperRule& rule, std::string_view name) {
-  return rule.match == kZookeeperAll || matches_pattern(rule.match, name);
-}
+bool matches(const ZookeeperRule& rule, std::string_view name) { return rule_matches(rule.match, name); }
 
 }  // namespace
 
@@ -247,7 +245,7 @@ void ZookeeperWatch::finish(const std::string& folder, Service& service) {
   if (first) --unknown_;
   if (!first && instances == service.instances) return;
   service.instances = std::move(instances);
-  ConsulMapped mapped = mapper_.map(service.name, *service.rule, service.instances, service.kept);
+  InstancesMapped mapped = mapper_.map(service.name, *service.rule, service.instances, service.kept);
   service.mapped = share(std::move(mapped.services), service.mapped);
   changed_ = true;
   if (mapped.notes != service.notes && !mapped.notes.empty()) {

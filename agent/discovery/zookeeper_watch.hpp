@@ -75,7 +75,7 @@ class ZookeeperWatch {
     std::vector<ZookeeperInstance> instances{};  ///< What `mapped` was made of.
     std::vector<model::ServicePtr> mapped{};
     std::vector<std::string> notes{};
-    ConsulKept kept{};
+    InstancesKept kept{};
   };
 
   void ask(const Key& key, ZookeeperRead what);
@@ -93,10 +93,10 @@ class ZookeeperWatch {
   const ZookeeperSettings settings_;
   const std::string chroot_;
   ZookeeperMapper mapper_;
-  std::map<std::string, bool> bases_;        // folders with a pattern; whether their children were known once
-  std::map<Key, Node> nodes_;                // what is read and watched
-  std::map<std::string, Service> services_;  // by folder
-  std::map<std::string, ConsulKept> kept_;   // of the last session, until a service is found again
+  std::map<std::string, bool> bases_;          // folders with a pattern; whether their children were known once
+  std::map<Key, Node> nodes_;                  // what is read and watched
+  std::map<std::string, Service> services_;    // by folder
+  std::map<std::string, InstancesKept> kept_;  // of the last session, until a service is found again
   std::deque<Key> due_;
   std::size_t pending_ = 0;  // nodes that are not known
   std::size_t unknown_ = 0;  // services and folders with a pattern that were never known

@@ -15,7 +15,7 @@ using namespace mesh;
 
 void check_mapped(const discovery::ConsulRule& rule, const std::vector<discovery::ConsulInstance>& instances) {
   discovery::ConsulMapper mapper{discovery::ServicePolicy{}};
-  discovery::ConsulKept kept;
+  discovery::InstancesKept kept;
   const auto mapped = mapper.map("orders", rule, instances, kept);
   for (const model::Service& service : mapped.services) {
     MESH_ASSERT(service.frontend.address.port != 0);

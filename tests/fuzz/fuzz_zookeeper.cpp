@@ -29,7 +29,7 @@ void check_node(std::uint8_t layout, std::string_view text) {
   }
   if (!*parsed) return;
   discovery::ZookeeperMapper mapper{discovery::ServicePolicy{}};
-  discovery::ConsulKept kept;
+  discovery::InstancesKept kept;
   const auto mapped = mapper.map("orders", rule, {&**parsed, 1}, kept);
   for (const model::Service& service : mapped.services) {
     MESH_ASSERT(service.frontend.address.port != 0);
@@ -44,7 +44,7 @@ void check_node(std::uint8_t layout, std::string_view text) {
 void check_session(std::string_view text) {
   discovery::ZookeeperSettings settings;
   discovery::ZookeeperRule rule;
-  rule.match = std::string(discovery::kZookeeperAll);
+  rule.match = std::string(discovery::kMatchAll);
   rule.path = "/s";
   rule.layout = discovery::ZookeeperLayout::kNerve;
   settings.services = {rule};

@@ -32,8 +32,9 @@ std::vector<ConsulInstance> parse(const std::string& entries, const std::string&
   return parsed ? *parsed : std::vector<ConsulInstance>{};
 }
 
-ConsulMapped map(const std::string& entries, const ConsulRule& rule = {.match = "orders"}, ServicePolicy policy = {}) {
-  ConsulKept kept;
+InstancesMapped map(const std::string& entries, const ConsulRule& rule = {.match = "orders"},
+                    ServicePolicy policy = {}) {
+  InstancesKept kept;
   return ConsulMapper(std::move(policy)).map("orders", rule, parse(entries), kept);
 }
 
@@ -110,22 +111,9 @@ TEST(ConsulChecks, failing_ones_are_known_by_service_and_by_node_whatever_their_
   EXPECT_NE(one->services, parse_consul_failing("[" + a + "]")->services);
 }
 
-TEST(ConsulPattern, star_and_question_mark) {
-  const auto matches = matches_pattern;
-  EXPECT_TRUE(matches("orders", "orders"));
-  EXPECT_FALSE(matches("orders", "orders2"));
-  EXPECT_TRUE(matches("pay-*", "pay-eu"));
-  EXPECT_TRUE(matches("*-eu", "pay-eu"));
-  EXPECT_TRUE(matches("p?y*u", "pay-eu"));
-  EXPECT_FALSE(matches("p?y", "py"));
-  EXPECT_TRUE(matches("a*b*c", "a-b-b-c"));
-  EXPECT_FALSE(matches("a*b*c", "a-b-b-d"));
-  EXPECT_TRUE(matches("**", ""));
-}
-
 TEST(ConsulRule, the_first_that_matches_name_and_tags_counts_and_nothing_is_wanted_unasked) {
   const std::vector<ConsulRule> rules = {
-      {.match = "pay-*", .tags = {"eu"}}, {.match = "orders"}, {.match = std::string(kConsulAll), .tags = {"mesh"}}};
+      {.match = "pay-*", .tags = {"eu"}}, {.match = "orders"}, {.match = std::string(kMatchAll), .tags = {"mesh"}}};
   EXPECT_EQ(find_consul_rule(rules, {"pay-card", {"us", "eu"}}), rules.data());
   EXPECT_EQ(find_consul_rule(rules, {"pay-card", {"us"}}), nullptr);
   EXPECT_EQ(find_consul_rule(rules, {"orders", {}}), &rules[1]);
@@ -171,7 +159,7 @@ TEST(ConsulMap, both_families_are_two_services) {
 
 TEST(ConsulMap, instances_with_different_ports_keep_the_frontends_port_as_long_as_one_has_it) {
   ConsulMapper mapper{ServicePolicy{}};
-  ConsulKept kept;
+  InstancesKept kept;
   const ConsulRule rule{.match = "orders"};
   const auto port = [&](const std::string& entries) {
     const auto mapped = mapper.map("orders", rule, parse(entries), kept);
@@ -197,7 +185,7 @@ TEST(ConsulMap, after_a_restart_a_frontend_has_the_port_and_family_it_had) {
   last.name = "orders";
   last.frontend.address = *base::SocketAddress::parse("[fd00:77::1]:81");
   ConsulMapper mapper(ServicePolicy{}, std::vector{std::make_shared<const model::Service>(last)});
-  ConsulKept kept;
+  InstancesKept kept;
   const auto mapped = mapper.map("orders", {.match = "orders"}, {}, kept);
   ASSERT_EQ(mapped.services.size(), 1U) << "it has no instance, and does not go";
   EXPECT_EQ(mapped.services[0].frontend.to_string(), "[::]:81/tcp");
@@ -242,7 +230,7 @@ TEST(ConsulMap, probes_start_from_the_policy_and_equal_ones_are_shared) {
   ServicePolicy policy;
   policy.probe = std::make_shared<model::ProbePolicy>(model::ProbePolicy{.interval = std::chrono::milliseconds(1500)});
   ConsulMapper mapper(policy);
-  ConsulKept kept;
+  InstancesKept kept;
   const auto probe = [&](const std::string& text) {
     const std::string meta = R"(,"Meta":{"meshd-probe":")" + text + R"("})";
     return mapper.map("orders", {.match = "orders"}, parse(entry(plain("a", "10.0.0.1", 80, meta))), kept)
@@ -267,7 +255,7 @@ TEST(ConsulMap, what_is_wrong_is_left_out_and_named) {
   EXPECT_THAT(notes(plain("a", "10.0.0.1", 80, R"(,"Meta":{"meshd-balance":"best"})")), HasSubstr("no such balance"));
   EXPECT_THAT(notes(plain("a", "10.0.0.1", 80, R"(,"Meta":{"meshd-probe":"http:ready"})")), HasSubstr("meshd-probe"));
   EXPECT_THAT(notes(plain("a", "10.0.0.1", 80, R"(,"Meta":{"meshd-port":"0"})")), HasSubstr("meshd-port"));
-  ConsulKept kept;
+  InstancesKept kept;
   EXPECT_THAT(ConsulMapper(ServicePolicy{}).map("Or ders", {.match = "Or ders"}, {}, kept).notes,
               ElementsAre(HasSubstr("give its rule a name")));
 }

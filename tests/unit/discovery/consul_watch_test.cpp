@@ -352,7 +352,7 @@ class SharedWatchTest : public WatchTest {
  protected:
   static constexpr unsigned kConnections = 8;
   void load(int count) {
-    make({{.match = std::string(kConsulAll)}}, kConnections);
+    make({{.match = std::string(kMatchAll)}}, kConnections);
     for (int i = 0; i < count; ++i) names_.push_back("s" + std::to_string(i));
     good("/v1/catalog/services", 5, catalog(names_));
     good("/v1/health/state/any", 5, "[]");

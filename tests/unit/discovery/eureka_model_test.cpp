@@ -138,7 +138,7 @@ TEST(EurekaHash, is_written_as_servers_write_it) {
 
 TEST(EurekaRule, the_first_that_matches_counts_whatever_the_case_and_nothing_is_wanted_unasked) {
   const std::vector<EurekaRule> rules = {
-      {.match = "Pay-*"}, {.match = "orders", .name = "o"}, {.match = std::string(kEurekaAll)}};
+      {.match = "Pay-*"}, {.match = "orders", .name = "o"}, {.match = std::string(kMatchAll)}};
   EXPECT_EQ(find_eureka_rule(rules, "PAY-CARD"), rules.data());
   EXPECT_EQ(find_eureka_rule(rules, "ORDERS"), &rules[1]);
   EXPECT_EQ(find_eureka_rule(rules, "ANY"), &rules[2]);

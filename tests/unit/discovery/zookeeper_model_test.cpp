@@ -129,7 +129,7 @@ TEST(ZookeeperNode, that_is_something_else_is_an_error) {
 
 TEST(ZookeeperMap, instances_with_the_labels_become_endpoints) {
   ZookeeperMapper mapper{ServicePolicy{}};
-  ConsulKept kept;
+  InstancesKept kept;
   auto rule = rule_of(ZookeeperLayout::kCurator);
   rule.labels = {"version=v1"};
   const std::vector<ZookeeperInstance> instances = {
