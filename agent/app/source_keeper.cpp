@@ -38,6 +38,7 @@ std::shared_ptr<discovery::RegistrySource> SourceKeeper::make(const discovery::S
   options.book.name = spec.name;
   options.book.type = spec.type;
   options.book.max_stale = spec.max_stale;
+  options.book.min_endpoints = spec.min_endpoints;
   options.book.first_answer_wait = options_.first_answer_wait;
   options.book.give_address = [this](const std::string& name, bool v4) { return addresses_.assign(name, v4); };
   options.keep_addresses = [this] { return addresses_.keep(); };
@@ -71,7 +72,7 @@ void SourceKeeper::configure(const std::vector<discovery::SourceSpec>& sources, 
     if (running.source && running.fingerprint == fingerprint) continue;
     if (running.source && running.source->status().type == spec.type) {
       kLog.info("source changed", {{"source", spec.name}});
-      running.source->reconfigure(make_client(spec, running.source->services()), spec.max_stale);
+      running.source->reconfigure(make_client(spec, running.source->services()), spec.max_stale, spec.min_endpoints);
     } else {
       if (running.source) {
         running.source->ask_to_stop();

@@ -105,12 +105,13 @@ void RegistrySource::clear_wake() {
   [[maybe_unused]] const ssize_t got = ::read(event_.get(), &count, sizeof(count));
 }
 
-void RegistrySource::reconfigure(std::unique_ptr<Registry> client, std::optional<std::chrono::seconds> max_stale) {
+void RegistrySource::reconfigure(std::unique_ptr<Registry> client, std::optional<std::chrono::seconds> max_stale,
+                                 std::vector<MinEndpoints> min_endpoints) {
   change_book([&](SourceBook& book) {
     next_client_ = std::move(client);
     ending_ = true;
     wake();  // under the lock: the thread clears it where it takes the client
-    return book.set_max_stale(max_stale, now());
+    return book.set_limits(max_stale, std::move(min_endpoints), now());
   });
 }
 

@@ -42,7 +42,8 @@ class RegistrySource final : public Source {
   void ask_to_stop();
 
   /// Another client takes over, from any thread; what is known stays until it has said something.
-  void reconfigure(std::unique_ptr<Registry> client, std::optional<std::chrono::seconds> max_stale);
+  void reconfigure(std::unique_ptr<Registry> client, std::optional<std::chrono::seconds> max_stale,
+                   std::vector<MinEndpoints> min_endpoints = {});
 
   /// To be called about once a second, from any thread: notices what time changes.
   void look();

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "discovery/rule_keys.hpp"
 #include "discovery/service_keys.hpp"
 
 namespace mesh::discovery {
@@ -109,9 +110,27 @@ SourceBook::Taken SourceBook::take(model::ServicePtr said, Refusals& refusals) {
   const bool udp = service->frontend.protocol == model::Protocol::kUdp;
   if (udp && service->probe && service->probe->port == 0) service->probe = nullptr;
   accept_endpoints(*service, refusals);
+  keep_enough(*service, refusals);
   const bool as_said = service->source == said->source && service->origin == said->origin && service->same_as(*said);
   model::ServicePtr accepted = as_said ? said : std::move(service);
   return {.said = std::move(said), .accepted = std::move(accepted), .whole = refusals.count() == refused_before};
+}
+
+/// Where the answer says less than the service's guard allows, its endpoints stay as they were.
+void SourceBook::keep_enough(model::Service& service, Refusals& refusals) const {
+  const auto guard = std::ranges::find_if(
+      options_.min_endpoints, [&](const MinEndpoints& one) { return rule_matches(one.match, service.name); });
+  if (guard == options_.min_endpoints.end() || service.endpoints.size() >= guard->count) return;
+  const auto is_before = [&](const model::ServicePtr& one) {
+    return std::tie(one->frontend, one->name) < std::tie(service.frontend, service.name);
+  };
+  const auto place = std::ranges::partition_point(services_, is_before);
+  if (place == services_.end() || (*place)->frontend != service.frontend || (*place)->name != service.name) return;
+  const std::vector<model::Endpoint>& had = (*place)->endpoints;
+  if (had.size() <= service.endpoints.size()) return;
+  refusals.add(fmt::format("{}: {} endpoints, and min_endpoints is {}: the {} before stay", service.name,
+                           service.endpoints.size(), guard->count, had.size()));
+  service.endpoints = had;
 }
 
 void SourceBook::touch_addresses() {
@@ -268,7 +287,9 @@ bool SourceBook::report(base::Error error, Now now) {
 
 bool SourceBook::look(Now now) { return settle(now); }
 
-bool SourceBook::set_max_stale(std::optional<std::chrono::seconds> max_stale, Now now) {
+bool SourceBook::set_limits(std::optional<std::chrono::seconds> max_stale, std::vector<MinEndpoints> min_endpoints,
+                            Now now) {
+  options_.min_endpoints = std::move(min_endpoints);
   options_.max_stale = max_stale;
   const bool changed = status_.max_stale != max_stale;
   status_.max_stale = max_stale;

@@ -10,10 +10,12 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -23,6 +25,16 @@
 
 namespace mesh::discovery {
 
+/// An answer that leaves a service fewer endpoints than this, and fewer than it had, is not believed: those before
+/// stay. The first that matches a service's name counts.
+struct MinEndpoints {
+  static constexpr std::string_view kOne = "service", kMany = "services";
+
+  std::string match;  ///< A name in the mesh, a pattern with * and ?, or "all".
+  std::uint32_t count = 1;
+  bool operator==(const MinEndpoints&) const = default;
+};
+
 class SourceBook {
  public:
   /// An address for a service that has none, by its name; of the family of the frontend.
@@ -31,6 +43,7 @@ class SourceBook {
     std::string name;
     std::string type;
     std::optional<std::chrono::seconds> max_stale;
+    std::vector<MinEndpoints> min_endpoints;
     /// Without anything restored, nothing is said before the first answer for so long: whoever takes over tables of an
     /// earlier agent shall not empty them because a registry is slow.
     std::chrono::milliseconds first_answer_wait{0};
@@ -56,7 +69,7 @@ class SourceBook {
   /// Time has passed.
   bool look(Now now);
   /// Its settings changed; services stay until the registry has answered under the new ones.
-  bool set_max_stale(std::optional<std::chrono::seconds> max_stale, Now now);
+  bool set_limits(std::optional<std::chrono::seconds> max_stale, std::vector<MinEndpoints> min_endpoints, Now now);
 
   /// Null: nothing is to be said yet.
   [[nodiscard]] UpdatePtr update();
@@ -78,6 +91,7 @@ class SourceBook {
   };
   class Refusals;
   Taken take(model::ServicePtr said, Refusals& refusals);
+  void keep_enough(model::Service& service, Refusals& refusals) const;
   struct Replaced {
     model::ServicePtr old;
     model::ServicePtr* now;  ///< In `taken_`.

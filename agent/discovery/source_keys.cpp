@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/duration.hpp"
+#include "discovery/rule_keys.hpp"
 
 namespace mesh::discovery {
 
@@ -81,6 +82,28 @@ Value encode_max_stale(const Key&, const void* target, Secrets) {
   return max_stale ? keys_detail::encode_duration(*max_stale) : Value::string("never");
 }
 
+constexpr Key kMinEndpointsKeys[] = {
+    rule_match_key<MinEndpoints>("Name of a service in the mesh, a pattern with * and ?, or all."),
+    key<&MinEndpoints::count>("count", "Endpoints that an answer must leave it.", {0, 65535}),
+};
+const MinEndpoints kFreshMinEndpoints{};
+const Table kMinEndpointsTable{.name = "min_endpoints", .keys = kMinEndpointsKeys, .defaults = &kFreshMinEndpoints};
+
+/// A number for all services, or a list of numbers for some.
+void decode_min_endpoints(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  auto& min_endpoints = static_cast<SourceSpec*>(target)->min_endpoints;
+  if (!value.is_scalar()) return decode_rule_list(decoder, value, kMinEndpointsTable, min_endpoints);
+  std::int64_t count = 0;
+  if (!decoder.integer(key, value, count)) return;
+  min_endpoints.clear();
+  if (count > 0) min_endpoints.push_back({std::string(kMatchAll), static_cast<std::uint32_t>(count)});
+}
+
+Value encode_min_endpoints(const Key&, const void* target, Secrets secrets) {
+  const auto& min_endpoints = static_cast<const SourceSpec*>(target)->min_endpoints;
+  return min_endpoints.empty() ? Value::number(0) : encode_rule_list(min_endpoints, kMinEndpointsTable, secrets);
+}
+
 void decode_own_defaults(Decoder& decoder, const Key&, const Value& value, void* target) {
   auto& decoding = *static_cast<SourceDecoding*>(decoder.context);
   decoding.own_probe = value.find("probe") != nullptr;
@@ -127,6 +150,16 @@ std::vector<Key> make_keys() {
        .schema = R"({"oneOf":[{"const":"never"},{"type":"string","pattern":"^([0-9]+(s|m|h|d))+$"}]})",
        .decode = decode_max_stale,
        .encode = encode_max_stale},
+      {.name = "min_endpoints",
+       .doc = "An answer that leaves a service fewer endpoints than this, and fewer than it had, is not believed: for "
+              "all services, or a list of match and count.",
+       .max = 65535,
+       .schema = R"({"oneOf":[{"type":"integer","minimum":0,"maximum":65535},{"type":"array","items":{"oneOf":)"
+                 R"([{"type":"string"},{"type":"object","additionalProperties":false,"required":["match"],)"
+                 R"("properties":{"match":{"type":"string"},"count":{"type":"integer","minimum":0,)"
+                 R"("maximum":65535}}}]}}]})",
+       .decode = decode_min_endpoints,
+       .encode = encode_min_endpoints},
       key<&SourceSpec::combine>("combine",
                                 "What becomes of its endpoints for a service that an earlier source has: ignored, "
                                 "added, or added as tiers that are used when the earlier ones have too little."),

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "discovery/registry_type.hpp"
+#include "discovery/source_book.hpp"
 #include "model/snapshot.hpp"
 
 namespace mesh::discovery {
@@ -19,6 +20,7 @@ struct SourceSpec {
   std::string type;
   const RegistryType* kind = nullptr;
   std::optional<std::chrono::seconds> max_stale = std::chrono::hours(1);  ///< Nothing: never.
+  std::vector<MinEndpoints> min_endpoints;
   model::Combine combine = model::Combine::kIgnore;
   ServicePolicy policy;                  ///< What its services start from.
   std::shared_ptr<const void> settings;  ///< Of `kind`; never null once decoded.

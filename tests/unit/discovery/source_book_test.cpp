@@ -98,6 +98,49 @@ TEST_F(Book, a_registry_that_is_away_removes_nothing_and_an_empty_answer_does) {
   EXPECT_TRUE(book.update()->services.empty());
 }
 
+TEST_F(Book, an_answer_with_fewer_endpoints_than_the_guard_allows_is_not_believed) {
+  SourceBook book = make();
+  book.set_limits(3600s, {{"pay-*", 2}}, now_);
+  const auto endpoints = [&](std::size_t service) { return book.services()[service]->endpoints.size(); };
+  const auto answer = [&](std::vector<const char*> orders, std::vector<const char*> pay) {
+    book.publish(
+        {service("orders", "240.64.0.1:80", std::move(orders)), service("pay-eu", "240.64.0.2:80", std::move(pay))},
+        now_);
+  };
+  answer({"10.0.0.1:80", "10.0.0.2:80"}, {"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"});
+  answer({}, {});
+  EXPECT_EQ(endpoints(0), 0u) << "without a guard an empty answer is honoured";
+  EXPECT_EQ(endpoints(1), 3u);
+  ASSERT_TRUE(book.status().error);
+  EXPECT_EQ(book.status().error->message,
+            "use all of the answer: pay-eu: 0 endpoints, and min_endpoints is 2: the 3 before stay");
+  EXPECT_EQ(book.status().state, SourceState::kSynced);
+  book.exchange({service("pay-eu", "240.64.0.2:80", {"10.0.0.9:80"})}, now_);
+  EXPECT_EQ(endpoints(1), 3u) << "one is too few as well";
+  book.exchange({service("pay-eu", "240.64.0.2:80", {"10.0.0.8:80", "10.0.0.9:80"})}, now_);
+  EXPECT_EQ(endpoints(1), 2u);
+  EXPECT_FALSE(book.status().error);
+
+  answer({}, {"10.0.0.8:80"});
+  EXPECT_EQ(endpoints(1), 2u);
+  book.set_limits(3600s, {}, now_);
+  answer({}, {"10.0.0.8:80"});
+  EXPECT_EQ(endpoints(1), 1u) << "the guard was taken away";
+  book.publish({}, now_);
+  EXPECT_TRUE(book.services().empty()) << "a service that is gone is gone";
+}
+
+TEST_F(Book, a_guard_counts_from_what_was_restored_and_never_waits_for_a_first_answer) {
+  auto restored = service("orders", "240.64.0.1:80", {"10.0.0.1:80"});
+  restored->source = restored->origin = "prod";
+  SourceBook book = make({.services = {restored}, .saved_at = now_.wall});
+  book.set_limits(3600s, {{"all", 1}}, now_);
+  book.publish({service("new", "240.64.0.2:80", {}), service("orders", "240.64.0.1:80", {})}, now_);
+  ASSERT_EQ(book.services().size(), 2u);
+  EXPECT_EQ(book.services()[0]->endpoints.size(), 1u);
+  EXPECT_TRUE(book.services()[1]->endpoints.empty()) << "it had none";
+}
+
 TEST_F(Book, without_a_first_answer_it_is_failed_and_what_was_restored_stays) {
   SourceBook nothing = make();
   EXPECT_NE(nothing.update(), nullptr) << "nobody waits for it";
@@ -176,7 +219,7 @@ TEST_F(Book, what_was_restored_old_is_probed_before_it_has_to_be_confirmed) {
   pass(SourceBook::kProbeLead);
   EXPECT_TRUE(book.look(now_));
   EXPECT_TRUE(book.update()->services[0]->only_confirmed);
-  EXPECT_TRUE(book.set_max_stale(std::nullopt, now_));
+  EXPECT_TRUE(book.set_limits(std::nullopt, {}, now_));
   EXPECT_EQ(book.update()->services, std::vector{old}) << "never is never";
 }
 

@@ -85,11 +85,23 @@ TEST(Sources, their_services_start_from_the_defaults_of_all_and_then_their_own) 
   EXPECT_EQ(sources[0].policy.probe->interval, 9s);
 }
 
+TEST(Sources, min_endpoints_is_a_number_for_all_or_a_list) {
+  const auto [sources, findings] = decode(
+      "- {type: dns, name: a, min_endpoints: 1}\n"
+      "- {type: dns, name: b, min_endpoints: [{match: pay-*, count: 2}, all]}\n"
+      "- {type: dns, name: c, min_endpoints: 0}\n");
+  ASSERT_EQ(sources.size(), 3u) << findings;
+  EXPECT_EQ(sources[0].min_endpoints, (std::vector<MinEndpoints>{{"all", 1}}));
+  EXPECT_EQ(sources[1].min_endpoints, (std::vector<MinEndpoints>{{"pay-*", 2}, {"all", 1}}));
+  EXPECT_TRUE(sources[2].min_endpoints.empty());
+}
+
 TEST(Sources, are_written_so_that_they_read_back_the_same) {
   ServicePolicy defaults;
   defaults.balance = model::Algorithm::kRoundRobin;
   const auto [sources, findings] = decode(
-      "- {type: dns, name: x, max_stale: 2m, combine: union, dns: {servers: [10.0.0.1, '[fd00::1]:5353'], services: "
+      "- {type: dns, name: x, max_stale: 2m, min_endpoints: [{match: a, count: 3}], combine: union, dns: {servers: "
+      "[10.0.0.1, '[fd00::1]:5353'], services: "
       "[{name: a, host: a.example, port: 80}, {name: b, srv: _x._tcp.b.example, address: '240.64.0.1:80'}]}}\n",
       defaults);
   ASSERT_EQ(findings, "");
@@ -108,6 +120,7 @@ TEST(Sources, are_written_so_that_they_read_back_the_same) {
   ASSERT_EQ(back.size(), 1u);
   EXPECT_EQ(back[0].fingerprint(), sources[0].fingerprint());
   EXPECT_EQ(back[0].combine, model::Combine::kUnion);
+  EXPECT_EQ(back[0].min_endpoints, (std::vector<MinEndpoints>{{"a", 3}}));
   EXPECT_EQ(back[0].policy, sources[0].policy);
 }
 
