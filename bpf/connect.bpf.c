@@ -16,22 +16,7 @@
  */
 #include "mesh_listener.h"
 #include "mesh_outcome.h"
-
-/* The kernel's own socket, as far as it is looked at. */
-struct sock_common___mesh {
-  struct {
-    __s64 counter;
-  } skc_cookie;
-} __attribute__((preserve_access_index));
-struct sock___mesh {
-  struct sock_common___mesh __sk_common;
-} __attribute__((preserve_access_index));
-
-struct bpf_sock_addr_kern___mesh {
-  struct sock___mesh *sk;
-} __attribute__((preserve_access_index));
-
-extern void *bpf_cast_to_kern_ctx(void *context) __ksym __weak;
+#include "mesh_socket.h"
 
 /*
  * May the socket have a record of an earlier connect()? Most never had one, so what is nearly free comes first: a record
@@ -40,9 +25,9 @@ extern void *bpf_cast_to_kern_ctx(void *context) __ksym __weak;
  * cookie look for a record each time.
  */
 static __always_inline int mesh_connected_before(struct bpf_sock_addr *ctx) {
-  if (!mesh_config.has_kernel_context) return 1;
-  const struct bpf_sock_addr_kern___mesh *context = bpf_cast_to_kern_ctx(ctx);
-  return context->sk->__sk_common.skc_cookie.counter != 0;
+  if (!mesh_sees_sockets()) return 1;
+  struct sock___mesh *sk = mesh_kernel_sock_of_address(ctx);
+  return MESH_READ_KERNEL(sk, __sk_common.skc_cookie.counter) != 0;
 }
 
 /* What connect() knows of the connection that the socket had until now. */

@@ -4,7 +4,7 @@
  *
  * sock_release, on close(2). Why here: the one hook that every closed IPv4 and IPv6 socket passes, TCP and UDP alike,
  * also when its process is killed; and the socket still has its counters. Call path: inet_release() and inet6_release()
- * -> cgroup; sockets of the kernel itself don't pass it. Minimum kernel: 5.12, as connect; 6.2 for the counters.
+ * -> cgroup; sockets of the kernel itself don't pass it. Minimum kernel: 5.12, as connect.
  *
  * inet_sock_set_state, a tracepoint: a TCP socket's state changes; SYN_SENT to ESTABLISHED is the client's side of a
  * handshake done. Why here: it leaves the sockets of others after two comparisons (sockops programs are called through
@@ -23,43 +23,13 @@
  */
 #include "mesh_hook.h"
 #include "mesh_outcome.h"
+#include "mesh_socket.h"
 
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
 enum { MESH_TCP_ESTABLISHED = 1, MESH_TCP_SYN_SENT = 2 }; /* include/net/tcp_states.h */
 enum { MESH_ECONNABORTED = 103, MESH_ECONNRESET = 104, MESH_ETIMEDOUT = 110, MESH_EPIPE = 32 };
 enum { MESH_SOCK_DONE = 1, MESH_SOCK_LINGER = 4 }; /* bits of enum sock_flags; DONE: a FIN arrived */
-
-/* The kernel's own sockets, as far as they are looked at. */
-struct sock_common___mesh {
-  unsigned long skc_flags;
-  struct {
-    __s64 counter;
-  } skc_cookie;
-} __attribute__((preserve_access_index));
-struct sock___mesh {
-  struct sock_common___mesh __sk_common;
-  int sk_err;
-  unsigned long sk_lingertime;
-} __attribute__((preserve_access_index));
-struct tcp_sock___mesh {
-  __u32 rcv_nxt;
-  __u32 copied_seq;
-  __u32 write_seq;
-  __u32 snd_una;
-  __u32 srtt_us; /* eighths */
-  __u32 total_retrans;
-  __u64 bytes_acked;
-  __u64 bytes_received;
-} __attribute__((preserve_access_index));
-
-extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym __weak;
-
-/* The context of sock_release is the kernel's socket itself, seen as a struct bpf_sock. */
-static __always_inline const struct sock___mesh *mesh_kernel_sock(struct bpf_sock *ctx) {
-  return bpf_rdonly_cast(ctx, bpf_core_type_id_kernel(struct sock___mesh));
-}
 
 static __always_inline __u8 mesh_error_of_connect(int error) {
   if (error == MESH_ECONNREFUSED) return MESH_REFUSED;
@@ -98,8 +68,8 @@ int BPF_PROG(mesh_error, struct sock___mesh *sk) {
   return 0;
 }
 
-static __always_inline __u32 mesh_has_flag(const struct sock___mesh *sk, int bit) {
-  return sk->__sk_common.skc_flags >> bit & 1;
+static __always_inline __u32 mesh_has_flag(struct sock___mesh *sk, int bit) {
+  return MESH_READ_KERNEL(sk, __sk_common.skc_flags) >> bit & 1;
 }
 
 /*
@@ -108,15 +78,16 @@ static __always_inline __u32 mesh_has_flag(const struct sock___mesh *sk, int bit
  * A handshake that was repeated and never answered is a black hole, even if the application lost patience first. One
  * that never began had no route, or no local port.
  */
-static __always_inline __u8 mesh_outcome_of_close(const struct sock___mesh *sk, const struct tcp_sock___mesh *tcp,
+static __always_inline __u8 mesh_outcome_of_close(struct sock___mesh *sk, struct tcp_sock___mesh *tcp,
                                                   int established) {
   if (sk->sk_err) return mesh_outcome_of_error(sk->sk_err, established);
   if (!established) {
-    if (!tcp->write_seq) return MESH_UNREACHABLE;
-    return tcp->total_retrans ? MESH_TIMED_OUT : MESH_ABORTED;
+    if (!MESH_READ_KERNEL(tcp, write_seq)) return MESH_UNREACHABLE;
+    return MESH_READ_KERNEL(tcp, total_retrans) ? MESH_TIMED_OUT : MESH_ABORTED;
   }
-  const int linger_0 = mesh_has_flag(sk, MESH_SOCK_LINGER) && !sk->sk_lingertime;
-  const __u32 unread = tcp->rcv_nxt - tcp->copied_seq; /* a FIN that was not read as end of file counts 1 */
+  const int linger_0 = mesh_has_flag(sk, MESH_SOCK_LINGER) && !MESH_READ_KERNEL(sk, sk_lingertime);
+  const __u32 unread = MESH_READ_KERNEL(tcp, rcv_nxt) -
+                       MESH_READ_KERNEL(tcp, copied_seq); /* a FIN that was not read as end of file counts 1 */
   return linger_0 || unread > mesh_has_flag(sk, MESH_SOCK_DONE) ? MESH_RESET_BY_US : MESH_CLOSED;
 }
 
@@ -125,15 +96,16 @@ static __always_inline __u8 mesh_outcome_of_close(const struct sock___mesh *sk, 
  * Where mesh_established can't be attached, a round trip time says that there was a connection, and how long its
  * handshake took, more or less.
  */
-static __always_inline void mesh_read_tcp(const struct sock___mesh *sk, struct mesh_owner *record,
+static __always_inline void mesh_read_tcp(struct sock___mesh *sk, struct mesh_owner *record,
                                           struct mesh_ending *ending) {
-  const struct tcp_sock___mesh *tcp = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock___mesh));
-  const __u64 written = tcp->bytes_acked + (__u32)(tcp->write_seq - tcp->snd_una);
-  ending->srtt_us = tcp->srtt_us >> 3;
+  struct tcp_sock___mesh *tcp = mesh_kernel_tcp_sock(sk);
+  const __u64 written =
+      MESH_READ_KERNEL(tcp, bytes_acked) + (__u32)(MESH_READ_KERNEL(tcp, write_seq) - MESH_READ_KERNEL(tcp, snd_una));
+  ending->srtt_us = MESH_READ_KERNEL(tcp, srtt_us) >> 3;
   if (ending->srtt_us && !record->connect_us) mesh_record_established(record, ending->srtt_us);
   ending->bytes_out = written ? written - 1 : 0;
-  ending->bytes_in = tcp->bytes_received - mesh_has_flag(sk, MESH_SOCK_DONE);
-  ending->retransmits = tcp->total_retrans;
+  ending->bytes_in = MESH_READ_KERNEL(tcp, bytes_received) - mesh_has_flag(sk, MESH_SOCK_DONE);
+  ending->retransmits = MESH_READ_KERNEL(tcp, total_retrans);
   ending->outcome = mesh_outcome_of_close(sk, tcp, record->connect_us != 0);
 }
 
@@ -142,13 +114,14 @@ static __always_inline void mesh_read_tcp(const struct sock___mesh *sk, struct m
  * cgroup that closes, at several times the price of all the rest.
  */
 static __always_inline int mesh_never_connected(struct bpf_sock *ctx) {
-  if (!mesh_config.has_kernel_context || ctx->protocol == MESH_IPPROTO_MPTCP) return 0;
-  return mesh_kernel_sock(ctx)->__sk_common.skc_cookie.counter == 0;
+  if (!mesh_sees_sockets() || ctx->protocol == MESH_IPPROTO_MPTCP) return 0;
+  struct sock___mesh *sk = mesh_kernel_sock(ctx);
+  return MESH_READ_KERNEL(sk, __sk_common.skc_cookie.counter) == 0;
 }
 
 static __always_inline void mesh_close_record(struct bpf_sock *ctx, struct mesh_owner *record, __u64 cookie) {
   struct mesh_ending ending = {};
-  if (mesh_config.has_kernel_context && ctx->protocol == MESH_IPPROTO_TCP && (record->flags & MESH_OWNER_FEEDBACK))
+  if (mesh_sees_sockets() && ctx->protocol == MESH_IPPROTO_TCP && (record->flags & MESH_OWNER_FEEDBACK))
     mesh_read_tcp(mesh_kernel_sock(ctx), record, &ending);
   mesh_record_end(record, &ending, cookie);
   mesh_owner_free(record, cookie);

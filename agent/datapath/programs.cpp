@@ -139,6 +139,8 @@ KernelFeatures probe_kernel_features(ProgramImage image) {
   features.mptcp = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_skc_to_mptcp_sock) &&
                    ::access("/proc/sys/net/mptcp", F_OK) == 0;  // the helper has no type to return without CONFIG_MPTCP
   features.kernel_context = has_kernel_function("bpf_cast_to_kern_ctx") && has_kernel_function("bpf_rdonly_cast");
+  features.kernel_read = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_probe_read_kernel) &&
+                         has_helper(BPF_PROG_TYPE_CGROUP_SOCK, BPF_FUNC_probe_read_kernel);
   features.tracing =
       std::ranges::all_of(kTracers, [](const Tracer& tracer) { return has_tracepoint(tracer.tracepoint); });
   features.kill = has_kernel_function("bpf_sock_destroy") && has_kernel_function("bpf_iter_tcp") &&
@@ -187,6 +189,7 @@ base::Result<Programs> Programs::open_as(ProgramImage image, const TableSizes& s
   programs.config_.has_retval = features.retval;
   programs.config_.has_mptcp = features.mptcp;
   programs.config_.has_kernel_context = features.kernel_context;
+  programs.config_.has_kernel_read = features.kernel_read;
   MESH_CHECK(programs.write_config());
 
   for (std::size_t i = 0; i < kTableCount; ++i) {

@@ -28,11 +28,15 @@ struct KernelFeatures {
   bool retval = false;          ///< bpf_set_retval: refusals are ECONNREFUSED (else EPERM), earlier denials are seen.
   bool mptcp = false;           ///< bpf_skc_to_mptcp_sock
   bool explain = false;         ///< Syscall programs.
-  bool kernel_context = false;  ///< bpf_cast_to_kern_ctx and bpf_rdonly_cast
+  bool kernel_context = false;  ///< bpf_cast_to_kern_ctx and bpf_rdonly_cast: sockets are read directly
+  bool kernel_read = false;     ///< bpf_probe_read_kernel: they are copied
   bool kill = false;            ///< The iterators of kill.bpf.c, with bpf_sock_destroy.
   bool census = false;          ///< The iterators of census.bpf.c.
   bool tracing = false;  ///< The programs of tracers.hpp. Without: no connect latency, errors are guessed at close.
   std::vector<Refusal> refused;
+
+  /// Programs learn from the socket itself what became of its connection, and whether it ever had one.
+  [[nodiscard]] bool sees_sockets() const { return kernel_context || kernel_read; }
 };
 /// Loads each program of `image` that the mesh can do without, on tables of its own: some 50 ms.
 KernelFeatures probe_kernel_features(ProgramImage image);

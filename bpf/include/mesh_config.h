@@ -16,8 +16,8 @@ struct mesh_config {
   __u32 live_shard_mask;   /* shards of service_live - 1 */
   __u8 has_retval;         /* bpf_set_retval and bpf_get_retval: Linux 5.18. Without: refusals are EPERM */
   __u8 has_mptcp;          /* bpf_skc_to_mptcp_sock: Linux 5.19. Without: MPTCP sockets get no owner record */
-  __u8 has_kernel_context; /* bpf_cast_to_kern_ctx: Linux 6.2. Without: closing any socket costs a cookie */
-  __u8 reserved;
+  __u8 has_kernel_context; /* bpf_cast_to_kern_ctx, bpf_rdonly_cast: Linux 6.2. Without: has_kernel_read */
+  __u8 has_kernel_read;    /* bpf_probe_read_kernel. Without both: closing any socket costs a cookie, no counters */
   __u32 owner_mask;        /* slots of owner - 1 */
   __u32 owner_prev_mask_a; /* of owner_prev_a and _b, while records are moved */
   __u32 owner_prev_mask_b;

@@ -69,7 +69,7 @@ class OutcomeTest : public MeshTest {
   void SetUp() override {
     MeshTest::SetUp();
     if (IsSkipped()) return;
-    if (!mesh_->features().tracing || !mesh_->features().kernel_context) {
+    if (!mesh_->features().tracing || !mesh_->features().sees_sockets()) {
       GTEST_SKIP() << "SKIPPED: the kernel can't tell what becomes of connections";
     }
     ring_.reset(::ring_buffer__new(mesh_->maps().fd(datapath::Table::kEvents), &OutcomeTest::keep, this, nullptr));
