@@ -447,12 +447,13 @@ class EurekaAgentTest : public AgentTest {
     AgentTest::TearDown();
   }
 
-  void start() {
+  void start(const std::string& more = "") {
     start_agent(
         {.body = fmt::format("sources:\n  - type: eureka\n    eureka:\n      servers: [\"{}\", \"{}\"]\n"
                              "      interval: 1s\n      timeout: 500ms\n      services: [orders]\n"
-                             "    defaults: {{probe: {{type: tcp, interval: 500ms, timeout: 200ms, fall: 1}}}}\n",
-                             registries_[0]->url(), registries_[1]->url())});
+                             "    defaults: {{probe: {{type: tcp, interval: 500ms, timeout: 200ms, fall: 1}}}}\n"
+                             "{}",
+                             registries_[0]->url(), registries_[1]->url(), more)});
   }
   /// With both registries, as they tell each other.
   void add(std::size_t server) {
@@ -540,6 +541,22 @@ TEST_F(EurekaAgentTest, honours_an_empty_answer_and_believes_an_older_state) {
   EXPECT_EQ(source()["state"], "synced");
   add(1);
   expect_answers({"web2"});
+}
+
+TEST_F(EurekaAgentTest, a_guard_keeps_the_endpoints_of_a_registry_that_comes_back_empty) {
+  add(0);
+  add(1);
+  start("    min_endpoints: [{match: orders, count: 2}]\n");
+  ASSERT_TRUE(eventually(seconds(20), [&] { return source()["services"] == 1; })) << agent_->log();
+  expect_answers({"web1", "web2"});
+  for (const auto& registry : registries_) registry->control("PUT", "/clear");
+  const auto said = [&] { return source().dump().contains("orders: 0 endpoints, and min_endpoints is 2"); };
+  EXPECT_TRUE(eventually(seconds(20), said)) << source().dump();
+  expect_answers({"web1", "web2"});
+  add(1);
+  add(2);
+  expect_answers({"web2", "web3"});
+  EXPECT_FALSE(said()) << source().dump();
 }
 
 }  // namespace
