@@ -15,6 +15,7 @@ struct ControlRow {
   std::string layout;      ///< "1.0"
   std::string pass_until;  ///< "" active, "forever", or a time
   std::uint64_t exempt_cgroup_id = 0;
+  std::uint32_t exempt_relay_cgroup = 0;  ///< The lower half of its id.
   std::uint64_t generation = 0;
   std::string applied_at;
   std::string agent_started_at;
@@ -25,6 +26,7 @@ struct ControlRow {
     visit("layout", self.layout);
     visit("pass_until", self.pass_until);
     visit("exempt_cgroup_id", self.exempt_cgroup_id);
+    visit("exempt_relay_cgroup", self.exempt_relay_cgroup);
     visit("generation", self.generation);
     visit("applied_at", self.applied_at);
     visit("agent_started_at", self.agent_started_at);

@@ -196,6 +196,7 @@ struct RelayView {
   std::string version;
   std::uint64_t retiring = 0;       ///< Earlier relays that still have connections.
   std::vector<std::string> errors;  ///< Services that listeners name and that are none.
+  std::string exempt_error;         ///< Why its own connections are not left alone by the hooks.
   RelayReport report;
   static void fields(auto& self, auto& visit) {
     visit("wanted", self.wanted);
@@ -204,6 +205,7 @@ struct RelayView {
     visit("version", self.version);
     visit("retiring", self.retiring);
     visit("errors", self.errors);
+    visit("exempt_error", self.exempt_error);
     visit("loop", self.report.loop);
     visit("workers", self.report.workers);
     visit("listeners", self.report.listeners);

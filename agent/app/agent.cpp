@@ -15,6 +15,7 @@
 #include "app/version.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "datapath/client_identity.hpp"
 #include "datapath/counters.hpp"
 #include "datapath/grace.hpp"
 #include "datapath/listeners.hpp"
@@ -100,10 +101,24 @@ Agent::~Agent() {
 }
 
 base::Result<void> Agent::make_relay() {
-  relay_ = std::make_unique<RelayKeeper>(start_.config.agent.run_dir + "/relay.sock");
+  relay_ = std::make_unique<RelayKeeper>(
+      RelayKeeper::Options{.socket = start_.config.agent.run_dir + "/relay.sock",
+                           .exempt = [this](std::span<const pid_t> relays) { return exempt_relay(relays); }});
   // The last good state knows of no listeners: a relay that runs goes on as it is.
   if (!start_.refused) relay_->set_settings(start_.config.relay);
   return relay_->start();
+}
+
+/// Only where the hooks see it: elsewhere it may share a cgroup with anybody.
+base::Result<void> Agent::exempt_relay(std::span<const pid_t> relays) {
+  const std::string path = MESH_TRY(datapath::cgroup_of(relays.front()));
+  const bool seen =
+      std::ranges::any_of(datapath_->cgroups(), [&](const auto& cgroup) { return datapath::is_within(path, cgroup); });
+  base::Result<std::uint64_t> id = 0;
+  if (seen) id = datapath::cgroup_shared_with_nobody(datapath_->cgroup_root(), relays);
+  datapath_->exempt_relay(id.value_or(0));
+  if (!id) return std::unexpected(id.error());
+  return {};
 }
 
 base::Result<void> Agent::make_names() {
@@ -444,6 +459,7 @@ void Agent::tell_ready() {
 void Agent::keep_house() {
   if (certificate_) certificate_->look();
   if (names_) names_->look();
+  relay_->look();
   sources_->look();
   books_->look(base::steady_now());
   const auto reconciled = reconciler_->latest();

@@ -70,6 +70,7 @@ class Agent {
   base::Result<void> make_workers();
   base::Result<void> make_names();
   base::Result<void> make_relay();
+  base::Result<void> exempt_relay(std::span<const pid_t> relays);
   base::Result<void> make_xds();
   [[nodiscard]] std::vector<Watcher::Part> make_watcher_parts();
   base::Result<void> make_admin();

@@ -40,6 +40,7 @@ api::ControlRow control_row(const mesh_control& control) {
   row.layout = fmt::format("{}.{}", control.layout_major, control.layout_minor);
   row.pass_until = describe_pause(control.pass_until_ns, base::wall_now());
   row.exempt_cgroup_id = control.exempt_cgroup_id;
+  row.exempt_relay_cgroup = control.exempt_relay_cgroup;
   row.generation = control.generation;
   row.applied_at = wall_text(control.applied_wall_ns);
   row.agent_started_at = wall_text(control.agent_start_wall_ns);

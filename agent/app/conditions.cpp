@@ -256,6 +256,12 @@ void look_at_relay(const api::RelayView& relay, Conditions& found) {
           "fetch the lists of tls.client.crl again");
     }
   }
+  if (!relay.exempt_error.empty()) {
+    found.notice("relay_not_exempt",
+                 "the relay's own connections pass the hooks, and those to the address of a service are redirected: " +
+                     relay.exempt_error,
+                 "start the relay in a cgroup of its own");
+  }
   for (const std::string& error : relay.errors) {
     found.notice("listener_leads_nowhere", "a listener of the relay refuses connections: " + error,
                  "correct service or routes of the listener");

@@ -128,6 +128,12 @@ base::Result<RelayChannel::Message> RelayChannel::receive() {
   return received;
 }
 
+pid_t RelayChannel::peer() const {
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  return ::getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
+}
+
 base::Result<base::Fd> listen_for_relays(const std::string& path) {
   const auto address = address_of(path);
   if (!address) return path_too_long(path);

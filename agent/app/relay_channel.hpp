@@ -4,6 +4,8 @@
 // that does nothing else.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <span>
 #include <string>
@@ -35,6 +37,8 @@ class RelayChannel {
   /// The next message, once the socket is readable. kUnavailable: the other end is gone.
   base::Result<Message> receive();
 
+  /// The process at the other end, as the kernel says; 0: it is not in this process's namespace of processes.
+  [[nodiscard]] pid_t peer() const;
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] bool open() const { return fd_.valid(); }
   void close() { fd_.reset(); }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ranges>
 #include <set>
 
 #include "app/relay_keys.hpp"
@@ -65,7 +66,7 @@ std::vector<api::RelayService> relay_services(const relay::Settings& settings, c
 }
 
 base::Result<void> RelayKeeper::start() {
-  listener_ = MESH_TRY(listen_for_relays(socket_));
+  listener_ = MESH_TRY(listen_for_relays(options_.socket));
   wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_.valid()) return base::fail_errno(errno, "create an eventfd");
   thread_ = std::thread([this] { run(); });
@@ -91,6 +92,12 @@ void RelayKeeper::set_settings(const relay::Settings& settings) {
 void RelayKeeper::set_routing(model::RoutingTablePtr routing) {
   const std::lock_guard lock(mutex_);
   inbox_.routing = std::move(routing);
+  ::eventfd_write(wake_.get(), 1);
+}
+
+void RelayKeeper::look() {
+  const std::lock_guard lock(mutex_);
+  inbox_.look = true;
   ::eventfd_write(wake_.get(), 1);
 }
 
@@ -130,6 +137,7 @@ void RelayKeeper::run() {
 }
 
 void RelayKeeper::take_inbox(Inbox inbox) {
+  if (inbox.look) exempt();
   if (inbox.settings) {
     settings_ = std::move(inbox.settings);
     settings_text_ = encode_relay_settings(*settings_);
@@ -164,6 +172,7 @@ base::Result<void> RelayKeeper::take_message(Peer& peer) {
     // The newest is in charge.
     const auto place = std::ranges::find(peers_, &peer, &std::unique_ptr<Peer>::get);
     std::rotate(place, place + 1, peers_.end());
+    exempt();
     return send_orders(peer);
   }
   if (message.kind() != api::RelayReport::kKind || !peer.hello) return {};  // of another version
@@ -199,8 +208,22 @@ base::Result<void> RelayKeeper::send_orders(Peer& peer) {
   return peer.channel.send(api::encode(orders), descriptors);
 }
 
+/// What relays connect to is not to be redirected once more. What was exempt stays so when they are gone.
+void RelayKeeper::exempt() {
+  std::vector<pid_t> relays;
+  for (const auto& peer : std::views::reverse(peers_)) {
+    if (peer->hello && peer->channel.open()) relays.push_back(peer->channel.peer());
+  }
+  if (relays.empty()) return;
+  const auto exempt = options_.exempt(relays);
+  const std::string error = exempt ? "" : exempt.error().to_string();
+  if (std::exchange(exempt_error_, error) == error || error.empty()) return;
+  kLog.warn("the relay's connections pass the hooks", {{"pid", relays.front()}, {"err", error}});
+}
+
 void RelayKeeper::publish() {
   api::RelayView view;
+  view.exempt_error = exempt_error_;
   view.wanted = settings_ && !settings_->listeners.empty();
   for (const auto& peer : peers_) {
     if (!peer->hello) continue;

@@ -6,10 +6,12 @@
 // come while the relay is restarted wait in the kernel, and an agent that is restarted gets them back with the hello.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -26,7 +28,13 @@ std::vector<api::RelayService> relay_services(const relay::Settings& settings, c
 
 class RelayKeeper {
  public:
-  explicit RelayKeeper(std::string socket) : socket_(std::move(socket)) {}
+  struct Options {
+    std::string socket;  ///< Where relays come.
+    /// Leaves the connections of these processes alone, all relays that are connected, the one in charge first.
+    std::function<base::Result<void>(std::span<const pid_t> relays)> exempt;
+  };
+
+  explicit RelayKeeper(Options options) : options_(std::move(options)) {}
   ~RelayKeeper() { stop(); }
 
   base::Result<void> start();
@@ -35,6 +43,8 @@ class RelayKeeper {
   // From any thread; the newest wins. Until both are known a relay gets no orders and goes on as it was.
   void set_settings(const relay::Settings& settings);
   void set_routing(model::RoutingTablePtr routing);
+  /// To be called every second: looks again at what the kernel doesn't tell.
+  void look();
   [[nodiscard]] api::RelayView view() const;
 
  private:
@@ -48,6 +58,7 @@ class RelayKeeper {
   struct Inbox {
     std::optional<relay::Settings> settings;
     model::RoutingTablePtr routing;
+    bool look = false;
     bool stop = false;
   };
 
@@ -57,9 +68,10 @@ class RelayKeeper {
   base::Result<void> take_message(Peer& peer);
   void keep(const std::vector<std::string>& names, std::vector<base::Fd>& descriptors);
   base::Result<void> send_orders(Peer& peer);
+  void exempt();
   void publish();
 
-  const std::string socket_;
+  const Options options_;
   base::Fd listener_;
   base::Fd wake_;
   std::thread thread_;
@@ -69,6 +81,7 @@ class RelayKeeper {
   api::RelayView view_;
 
   // The thread's own.
+  std::string exempt_error_;
   std::vector<std::unique_ptr<Peer>> peers_;  ///< In the order they came; the last one that said hello is in charge.
   std::map<std::string, base::Fd> kept_;
   std::optional<relay::Settings> settings_;

@@ -343,6 +343,10 @@ void Datapath::record_applied(std::uint64_t generation, base::WallTime when) {
   store_field(control.generation, generation);
 }
 
+void Datapath::exempt_relay(std::uint64_t cgroup_id) {
+  store_field(maps_.control().exempt_relay_cgroup, static_cast<std::uint32_t>(cgroup_id));
+}
+
 void Datapath::pause_all(std::uint64_t until_ns) { store_field(maps_.control().pass_until_ns, until_ns); }
 
 void Datapath::pause_service(std::uint32_t service_id, std::uint64_t until_ns) {

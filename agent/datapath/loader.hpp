@@ -98,6 +98,8 @@ class Datapath {
 
   /// Written after each plan that was applied whole.
   void record_applied(std::uint64_t generation, base::WallTime when);
+  /// Whose connections are left alone besides the agent's own: a cgroup's id. It stays when the agent goes. 0: nobody.
+  void exempt_relay(std::uint64_t cgroup_id);
   /// Pass-through of everything, or of one service, until `until_ns` (CLOCK_MONOTONIC; MESH_FOREVER; 0: off).
   void pause_all(std::uint64_t until_ns);
   void pause_service(std::uint32_t service_id, std::uint64_t until_ns);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <sstream>
 
@@ -14,14 +15,15 @@ namespace {
 
 constexpr std::size_t kProcFileMax = 1 << 20;
 
-/// "/path" of the "0::/path" line of /proc/self/cgroup.
-base::Result<std::string> current_cgroup() {
-  const std::string text = MESH_TRY(base::read_file("/proc/self/cgroup", kProcFileMax));
+/// "/path" of the "0::/path" line of /proc/PROCESS/cgroup.
+base::Result<std::string> cgroup_path(const std::string& process) {
+  const std::string file = "/proc/" + process + "/cgroup";
+  const std::string text = MESH_TRY(base::read_file(file, kProcFileMax));
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     if (line.starts_with("0::")) return line.substr(3);
   }
-  return base::fail(base::ErrorKind::kUnsupported, "find the agent's cgroup: /proc/self/cgroup has no cgroup2 entry",
+  return base::fail(base::ErrorKind::kUnsupported, "find a cgroup: " + file + " has no cgroup2 entry",
                     "mount cgroup2: mount -t cgroup2 none /sys/fs/cgroup/unified");
 }
 
@@ -50,7 +52,7 @@ base::Result<OwnCgroup> join_own_cgroup(const std::string& cgroup_root, const st
   OwnCgroup own;
   own.path = wanted;
   if (own.path.empty()) {
-    const std::string current = MESH_TRY(current_cgroup());
+    const std::string current = MESH_TRY(cgroup_path("self"));
     // A process that is in the leaf already (restarted by a supervisor that shares it) stays there.
     if (current == "/") {
       own.path = "/meshd.agent";
@@ -71,6 +73,23 @@ base::Result<OwnCgroup> join_own_cgroup(const std::string& cgroup_root, const st
   own.id = MESH_TRY(cgroup_id(folder));
   own.folder = folder;
   return own;
+}
+
+base::Result<std::string> cgroup_of(pid_t process) { return cgroup_path(std::to_string(process)); }
+
+base::Result<std::uint64_t> cgroup_shared_with_nobody(const std::string& cgroup_root,
+                                                      std::span<const pid_t> processes) {
+  const std::string path = MESH_TRY(cgroup_of(processes.front()));
+  const std::string folder = cgroup_root + path;
+  const std::string text = MESH_TRY(base::read_file(folder + "/cgroup.procs", kProcFileMax));
+  std::istringstream lines(text);
+  for (pid_t process = 0; lines >> process;) {
+    if (std::ranges::find(processes, process) != processes.end()) continue;
+    return base::fail(base::ErrorKind::kInvalid,
+                      "exempt cgroup " + path + ": process " + std::to_string(process) + " is in it, too",
+                      "start it in a cgroup of its own, as systemd and container runtimes do");
+  }
+  return cgroup_id(folder);
 }
 
 void leave_own_cgroup(const OwnCgroup& own) {

@@ -277,7 +277,7 @@ struct mesh_control {
   __u64 applied_wall_ns;  /* when; CLOCK_REALTIME */
   __u64 agent_start_wall_ns;
   __u32 agent_pid; /* of the last agent that held these maps, in its own pid namespace */
-  __u32 reserved;
+  __u32 exempt_relay_cgroup; /* the relay's cgroup, likewise: the lower half of its id, which no two cgroups share. 0: none */
   char holder[96];  /* bpffs directory these maps are pinned in, zero-terminated */
   char version[32]; /* of that agent, zero-terminated */
 };

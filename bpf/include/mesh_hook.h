@@ -97,8 +97,11 @@ static __always_inline __u64 mesh_hook_client_key(void *context, __u8 hash_key) 
 }
 
 static __always_inline int mesh_is_exempt(const struct mesh_control *control_entry) {
-  const __u64 exempt = MESH_READ_ONCE(control_entry->exempt_cgroup_id);
-  return exempt && bpf_get_current_cgroup_id() == exempt;
+  const __u64 agent = MESH_READ_ONCE(control_entry->exempt_cgroup_id);
+  const __u32 relay = MESH_READ_ONCE(control_entry->exempt_relay_cgroup);
+  if (!agent && !relay) return 0;
+  const __u64 id = bpf_get_current_cgroup_id();
+  return id == agent || (relay && (__u32)id == relay);
 }
 
 #endif /* MESH_HOOK_H */

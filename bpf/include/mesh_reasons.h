@@ -15,7 +15,7 @@
   X(BAD_RANGE, "bad_range", "a table entry is outside the maps; refused")                                          \
   X(FOREIGN_FRONTEND, "foreign_frontend", "a recycled frontend entry was recognised; treated as no service")       \
   X(PAUSED, "paused", "passed untouched: the service is paused; a pause of the whole mesh is not counted")         \
-  X(EXEMPT, "exempt", "passed untouched: the agent's own connection")                                              \
+  X(EXEMPT, "exempt", "passed untouched: a connection of the agent or the relay")                                            \
   X(DENIED_EARLIER, "denied_earlier", "another program on the cgroup denied it before us; left alone")             \
   X(OWNER_FULL, "owner_full", "no room for the socket's record; balanced, but getpeername() shows the backend")    \
   X(AFFINITY_FULL, "affinity_full", "no room for a session affinity entry; balanced without it")                   \

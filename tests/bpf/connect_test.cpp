@@ -276,6 +276,19 @@ TEST_F(ConnectTest, the_exempt_cgroup_and_only_it_is_not_redirected) {
   EXPECT_EQ(connect_to(open_socket(AF_INET, SOCK_STREAM), server.address), ECONNREFUSED);
 }
 
+TEST_F(ConnectTest, so_is_the_cgroup_of_the_relay_which_comes_and_goes) {
+  const Server server = tcp_server();
+  tables_->add_service(server.address, kTcp, {});
+  const Cgroup relay("relay", &sandbox_->cgroup);
+  relay.enter();
+  const auto connect = [&] { return connect_to(open_socket(AF_INET, SOCK_STREAM), server.address); };
+  EXPECT_EQ(connect(), ECONNREFUSED);
+  mesh_->exempt_relay(relay.id());
+  EXPECT_EQ(connect(), 0);
+  mesh_->exempt_relay(0);
+  EXPECT_EQ(connect(), ECONNREFUSED);
+}
+
 TEST_F(ConnectTest, a_full_owner_map_costs_only_the_name) {
   const Server server = tcp_server();
   const std::uint32_t id = tables_->add_service(kVip4, kTcp, {server.address});

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <cerrno>
@@ -115,6 +116,25 @@ TEST_F(RelayTest, a_service_answers_over_tls) {
             std::string::npos)
       << metrics;
   EXPECT_NE(metrics.find("mesh_relay_handshakes_total{listener=\"shop\",version=\"TLSv1.3\""), std::string::npos);
+}
+
+TEST_F(RelayTest, its_own_connections_are_exempt_while_nobody_else_is_in_its_cgroup) {
+  const std::string text = body(fmt::format("service: one, tls: {{certificates: [{}]}}", pair("shop")));
+  agent_ = std::make_unique<Agent>(*lab_, *node_, AgentSpec{.cgroups = {"apps", "relay"}, .body = text});
+  agent_->start();
+  relay_ = std::make_unique<RelayProcess>(*lab_, *node_, *agent_);
+  relay_->start();
+  ASSERT_TRUE(agent_->await_healthy()) << agent_->log();
+  const auto exempt = [&] { return agent_->dump()["control"].value("exempt_relay_cgroup", 0U); };
+  struct stat cgroup{};
+  ASSERT_EQ(::stat(lab_->cgroup("relay").c_str(), &cgroup), 0);
+  EXPECT_TRUE(eventually(seconds(5), [&] { return exempt() == static_cast<std::uint32_t>(cgroup.st_ino); }))
+      << exempt();
+  EXPECT_EQ(agent_->json({"status"})["relay"]["exempt_error"], "");
+  const Process other = Process::start(lab_->on(*node_, "relay"), {"sleep", "60"});
+  EXPECT_TRUE(eventually(seconds(5), [&] { return exempt() == 0; })) << "what it may do the other could do, too";
+  const std::string error = agent_->json({"status"})["relay"]["exempt_error"];
+  EXPECT_NE(error.find(std::to_string(other.pid())), std::string::npos) << error;
 }
 
 TEST_F(RelayTest, random_sizes_and_half_closes_come_back_byte_by_byte_and_leave_nothing) {
