@@ -68,8 +68,9 @@ static __always_inline void mesh_record_owner(struct bpf_sock_addr *ctx, const s
   __builtin_memcpy(record->frontend_addr, key->addr, sizeof(record->frontend_addr));
   __builtin_memcpy(record->backend_addr, choice->addr, sizeof(record->backend_addr));
   record->proto = key->proto;
+  const __u8 relayed = choice->listener & MESH_BACKEND_RELAY ? MESH_OWNER_RELAY : 0;
   if (choice->flags & MESH_RANGE_FEEDBACK) {
-    record->flags = MESH_OWNER_FEEDBACK;
+    record->flags = MESH_OWNER_FEEDBACK | relayed;
     record->outcome = MESH_OUTCOME_NONE;
     record->connect_us = 0;
     record->start_ns = bpf_ktime_get_ns();
@@ -78,7 +79,7 @@ static __always_inline void mesh_record_owner(struct bpf_sock_addr *ctx, const s
     record->pid = bpf_get_current_pid_tgid() >> 32;
     bpf_get_current_comm(record->comm, sizeof(record->comm));
   } else {
-    record->flags = 0;
+    record->flags = relayed;
     record->start_ns = MESH_NOW_NS();
   }
   mesh_owner_publish(record, cookie);
@@ -86,9 +87,24 @@ static __always_inline void mesh_record_owner(struct bpf_sock_addr *ctx, const s
   mesh_count_opened(choice->backend_id);
 }
 
+static __always_inline int mesh_refuse_for(__u32 service_id, int reason) {
+  mesh_count_refused(service_id, reason);
+  return mesh_refuse();
+}
+
+/* The mesh is switched off. What must not go without TLS does not go: nobody would tell it from what did. */
+static __always_inline int mesh_connect_switched_off(struct bpf_sock_addr *ctx, enum mesh_family family) {
+  struct mesh_frontend_key key __attribute__((aligned(8)));
+  mesh_read_address(ctx, family, &key);
+  struct mesh_service *service;
+  const __u32 service_id = mesh_service_of(&key, &service);
+  if (!service_id || !(service->flags & MESH_SERVICE_TLS) || mesh_denied_earlier()) return MESH_ALLOW;
+  return mesh_refuse_for(service_id, MESH_REASON_TLS_PAUSED);
+}
+
 static __always_inline int mesh_connect(struct bpf_sock_addr *ctx, enum mesh_family family) {
   const struct mesh_control *control_entry = mesh_control_get();
-  if (mesh_switched_off(control_entry)) return MESH_ALLOW;
+  if (mesh_switched_off(control_entry)) return mesh_connect_switched_off(ctx, family);
 
   struct mesh_frontend_key key __attribute__((aligned(8)));
   mesh_read_address(ctx, family, &key);
@@ -100,6 +116,7 @@ static __always_inline int mesh_connect(struct bpf_sock_addr *ctx, enum mesh_fam
     return MESH_ALLOW; /* the earlier verdict stands */
   }
   if (mesh_passing(MESH_READ_ONCE(service->pass_until_ns))) {
+    if (service->flags & MESH_SERVICE_TLS) return mesh_refuse_for(service_id, MESH_REASON_TLS_PAUSED);
     mesh_count(MESH_REASON_PAUSED);
     MESH_COUNT_SERVICE(service_id, passed);
     return mesh_connect_elsewhere(ctx);
@@ -111,11 +128,9 @@ static __always_inline int mesh_connect(struct bpf_sock_addr *ctx, enum mesh_fam
 
   struct mesh_choice choice = {};
   const int reason = mesh_choose(ctx, mesh_hook_client_key, service_id, 0, &choice);
-  if (reason != MESH_REASON_NONE) {
-    mesh_count_refused(service_id, reason);
-    return mesh_refuse();
-  }
+  if (reason != MESH_REASON_NONE) return mesh_refuse_for(service_id, reason);
   if (choice.listener && !mesh_listener_is_there(ctx, family, &choice, key.proto)) {
+    if (choice.listener & MESH_BACKEND_RELAY) return mesh_refuse_for(service_id, MESH_REASON_RELAY_ABSENT);
     mesh_count(MESH_REASON_LISTENER_ABSENT);
     MESH_COUNT_SERVICE(service_id, passed);
     return mesh_connect_elsewhere(ctx);

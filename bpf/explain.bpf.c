@@ -44,7 +44,7 @@ int mesh_explain_pick(struct mesh_explain *explain) {
   explain->service_id = service_id;
   if (!service_id) return 0;
   if (mesh_switched_off(control_entry) || mesh_passing(MESH_READ_ONCE(service->pass_until_ns))) {
-    explain->reason = MESH_REASON_PAUSED;
+    explain->reason = service->flags & MESH_SERVICE_TLS ? MESH_REASON_TLS_PAUSED : MESH_REASON_PAUSED;
     return 0;
   }
   struct mesh_choice choice = {};

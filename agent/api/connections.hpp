@@ -29,7 +29,7 @@ struct ConnectionView {
   double age_s = 0;
   std::optional<std::uint32_t> connect_us;  ///< null: not established, UDP, or feedback off
   std::string state;                        ///< "established", "syn_sent", "close_wait", "closed", ...; "" unknown
-  std::string path = "direct";              ///< how its bytes travel
+  std::string path = "direct";              ///< how its bytes travel; "relay": to the relay, which speaks TLS
   std::optional<std::uint64_t> bytes_out;   ///< acknowledged by the peer
   std::optional<std::uint64_t> bytes_in;
   std::optional<std::uint32_t> srtt_us;  ///< null: none measured
@@ -103,8 +103,9 @@ struct FlowView {
   std::uint64_t cgroup_id = 0;
   std::string cgroup;
   std::uint64_t netns_cookie = 0;
-  std::string outcome;  ///< "closed", "refused", "timed_out", "unreachable", "aborted", "reset", ...
-  bool failed = false;  ///< refused, timed_out, unreachable, reset or lost
+  std::string path = "direct";  ///< as in ConnectionView
+  std::string outcome;          ///< "closed", "refused", "timed_out", "unreachable", "aborted", "reset", ...
+  bool failed = false;          ///< refused, timed_out, unreachable, reset or lost
   std::optional<std::uint32_t> connect_us;  ///< null: never established, or UDP
   double duration_s = 0;                    ///< connect() to close
   std::uint64_t bytes_out = 0;
@@ -122,6 +123,7 @@ struct FlowView {
     visit("cgroup_id", self.cgroup_id);
     visit("cgroup", self.cgroup);
     visit("netns_cookie", self.netns_cookie);
+    visit("path", self.path);
     visit("outcome", self.outcome);
     visit("failed", self.failed);
     visit("connect_us", self.connect_us);

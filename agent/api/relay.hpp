@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What agent and relay say to each other over relay.sock, and how the relay stands in Status.
 //
-//   relay -> agent   RelayHello, once; then RelayReport every second and when something changes
-//   agent -> relay   RelayOrders: at first and whenever they change; RelayRetire: a successor serves
+//   relay -> agent   RelayHello, once, after RelaySockets; then RelayReport every second and when something changes
+//   agent -> relay   RelayOrders: at first and whenever they change, after RelaySockets; RelayRetire: a successor
+//   serves
 //
 // A message may bring descriptors; `descriptors` names them in their order. The agent keeps them as they are: listening
 // sockets, and what a successor shall have.
@@ -59,14 +60,64 @@ inline bool operator==(const RelayEndpoint& a, const RelayEndpoint& b) {
   return a.address == b.address && a.weight == b.weight;
 }
 
+/// Sockets of services that TLS is begun for, from whoever has them to the other: as many messages as it takes, before
+/// the orders that name them, or before the hello.
+struct RelaySockets {
+  static constexpr std::string_view kKind = "RelaySockets";
+  std::vector<std::string> descriptors;
+  static void fields(auto& self, auto& visit) { visit("descriptors", self.descriptors); }
+};
+
+/// How TLS is spoken with the backends of a service: model::TlsPolicy.
+struct RelayTls {
+  std::string mode;
+  std::string server_name;
+  std::string ca;
+  std::string certificate;
+  std::string key;
+  std::string min_version;
+  std::vector<std::string> alpn;
+  bool operator==(const RelayTls&) const = default;
+  static void fields(auto& self, auto& visit) {
+    visit("mode", self.mode);
+    visit("server_name", self.server_name);
+    visit("ca", self.ca);
+    visit("certificate", self.certificate);
+    visit("key", self.key);
+    visit("min_version", self.min_version);
+    visit("alpn", self.alpn);
+  }
+};
+
+/// A service whose connections come to the relay from applications of this host.
+struct RelayOutbound {
+  std::string name;      ///< "payments:443"
+  std::string frontend;  ///< What applications connect to: "240.64.0.10:443"
+  std::string listen;    ///< Where the kernel sends them: "127.0.0.1:15400"
+  RelayTls tls;
+  RelayService service;
+  std::vector<std::string> sockets;  ///< That stand for it, one in each network namespace.
+  bool operator==(const RelayOutbound&) const = default;
+  static void fields(auto& self, auto& visit) {
+    visit("name", self.name);
+    visit("frontend", self.frontend);
+    visit("listen", self.listen);
+    visit("tls", self.tls);
+    visit("service", self.service);
+    visit("sockets", self.sockets);
+  }
+};
+
 struct RelayOrders {
   static constexpr std::string_view kKind = "RelayOrders";
   std::string settings;  ///< `relay:` of the configuration, as JSON.
   std::vector<RelayService> services;
+  std::vector<RelayOutbound> outbound;
   std::vector<std::string> descriptors;  ///< What the agent keeps for a relay that starts.
   static void fields(auto& self, auto& visit) {
     visit("settings", self.settings);
     visit("services", self.services);
+    visit("outbound", self.outbound);
     visit("descriptors", self.descriptors);
   }
 };
@@ -194,9 +245,10 @@ struct RelayView {
   bool connected = false;  ///< One serves and reports.
   std::int64_t pid = 0;
   std::string version;
-  std::uint64_t retiring = 0;       ///< Earlier relays that still have connections.
-  std::vector<std::string> errors;  ///< Services that listeners name and that are none.
-  std::string exempt_error;         ///< Why its own connections are not left alone by the hooks.
+  std::uint64_t retiring = 0;              ///< Earlier relays that still have connections.
+  std::vector<std::string> errors;         ///< Services that listeners name and that are none.
+  std::vector<std::string> socket_errors;  ///< Network namespaces in which services that need the relay are refused.
+  std::string exempt_error;                ///< Why its own connections are not left alone by the hooks.
   RelayReport report;
   static void fields(auto& self, auto& visit) {
     visit("wanted", self.wanted);
@@ -205,6 +257,7 @@ struct RelayView {
     visit("version", self.version);
     visit("retiring", self.retiring);
     visit("errors", self.errors);
+    visit("socket_errors", self.socket_errors);
     visit("exempt_error", self.exempt_error);
     visit("loop", self.report.loop);
     visit("workers", self.report.workers);

@@ -103,10 +103,37 @@ Agent::~Agent() {
 base::Result<void> Agent::make_relay() {
   relay_ = std::make_unique<RelayKeeper>(
       RelayKeeper::Options{.socket = start_.config.agent.run_dir + "/relay.sock",
-                           .exempt = [this](std::span<const pid_t> relays) { return exempt_relay(relays); }});
+                           .exempt = [this](std::span<const pid_t> relays) { return exempt_relay(relays); },
+                           .mark = [this](int fd) { return datapath::mark_listener(datapath_->maps(), fd); },
+                           .find_places =
+                               [this] {
+                                 return base::find_net_namespaces(cgroup_folders(), own_cgroup_.folder,
+                                                                  kOutboundNamespacesMax, base::OwnNamespace::kAlways);
+                               }});
   // The last good state knows of no listeners: a relay that runs goes on as it is.
   if (!start_.refused) relay_->set_settings(start_.config.relay);
   return relay_->start();
+}
+
+std::vector<std::string> Agent::cgroup_folders() const {
+  std::vector<std::string> folders;
+  for (const std::string& path : datapath_->cgroups()) folders.push_back(datapath_->cgroup_root() + path);
+  return folders;
+}
+
+/// The ports that an earlier agent gave to services with TLS.
+RelayPorts Agent::relay_ports_from_kernel() const {
+  RelayPorts ports(start_.config.agent.relay_port);
+  const auto& store = datapath_->store();
+  const datapath::BackendIndex index(store);
+  const auto read = store.for_each_frontend([&](const mesh_frontend_key& key, std::uint32_t service_id) {
+    for (const auto& [id, backend] : index.of(service_id)) {
+      if ((backend.flags & MESH_BACKEND_RELAY) == 0) continue;
+      ports.restore(datapath::frontend_of(key), datapath::address_of(backend).port);
+    }
+  });
+  if (!read) base::log::warn("ports of the relay not restored", {{"err", read.error()}});
+  return ports;
 }
 
 /// Only where the hooks see it: elsewhere it may share a cgroup with anybody.
@@ -132,9 +159,7 @@ base::Result<void> Agent::make_names() {
       .mark = [this](int fd) { return datapath::mark_listener(datapath_->maps(), fd); },
       .publish =
           [this](discovery::UpdatePtr update) { reconciler_->offer(std::string(kNamesOffers), std::move(update)); }};
-  for (const std::string& path : datapath_->cgroups()) {
-    options.cgroup_folders.push_back(datapath_->cgroup_root() + path);
-  }
+  options.cgroup_folders = cgroup_folders();
   names_ = std::make_unique<NamesKeeper>(std::move(options));
   return names_->start();
 }
@@ -238,13 +263,16 @@ base::Result<void> Agent::make_workers() {
   reconciler_ =
       std::make_unique<Reconciler>(Reconciler::Options{.sources = sources_->precedence(start_.config.sources),
                                                        .audit_interval = settings.audit_interval,
-                                                       .here = {settings.zone, settings.node}},
+                                                       .here = {settings.zone, settings.node},
+                                                       .relay_ports = relay_ports_from_kernel()},
                                    *writer_, health, [this](ReconciledPtr reconciled) {
                                      if (!reconciled->error)
                                        datapath_->record_applied(reconciled->kernel_generation, reconciled->applied_at);
                                      prober_->set_services(reconciled->snapshot);
                                      if (names_) names_->set_services(reconciled->snapshot);
-                                     if (reconciled->routing) relay_->set_routing(reconciled->routing);
+                                     if (reconciled->routing) {
+                                       relay_->set_routing(reconciled->routing, reconciled->kernel);
+                                     }
                                      if (xds_ && reconciled->routing) xds_->set_routing(reconciled->routing);
                                      drainer_->routes_changed();
                                      loop_.loop->post([this, reconciled] { on_reconciled(*reconciled); });

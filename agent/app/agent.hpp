@@ -70,6 +70,8 @@ class Agent {
   base::Result<void> make_workers();
   base::Result<void> make_names();
   base::Result<void> make_relay();
+  [[nodiscard]] std::vector<std::string> cgroup_folders() const;
+  [[nodiscard]] RelayPorts relay_ports_from_kernel() const;
   base::Result<void> exempt_relay(std::span<const pid_t> relays);
   base::Result<void> make_xds();
   [[nodiscard]] std::vector<Watcher::Part> make_watcher_parts();

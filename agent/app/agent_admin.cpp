@@ -399,7 +399,7 @@ void AgentAdmin::diff(Reply<api::BpfDiff> reply) {
           diff.generation = reconciled.routing->generation;
           diff.compared = reconciled.usage.services.used + reconciled.usage.ranges.used +
                           reconciled.usage.backends.used + reconciled.usage.slots.used;
-          if (auto lines = writer.diff(reconciled.routing)) {
+          if (auto lines = writer.diff(reconciled.kernel)) {
             diff.in_sync = lines->empty();
             diff.total = lines->size();
             for (const std::string& line : *lines) {

@@ -256,6 +256,10 @@ void look_at_relay(const api::RelayView& relay, Conditions& found) {
           "fetch the lists of tls.client.crl again");
     }
   }
+  for (const std::string& error : relay.socket_errors) {
+    found.degraded("relay_absent", "a service with TLS is refused there, because the relay can't listen: " + error,
+                   "end who has the port, or choose another agent.relay_port");
+  }
   if (!relay.exempt_error.empty()) {
     found.notice("relay_not_exempt",
                  "the relay's own connections pass the hooks, and those to the address of a service are redirected: " +

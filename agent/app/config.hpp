@@ -75,6 +75,7 @@ struct AgentSettings {
   datapath::TableSizes limits;
   CanarySettings canary;
   NamesSettings names;
+  std::uint16_t relay_port = 15400;  ///< On loopback, in each client's network namespace; and the next 1023.
   XdsServerSettings xds;
   discovery::VipRange vips4{*base::IpAddress::parse("240.64.0.0"), 12};  ///< For services without an address.
   bool vip_route = true;  ///< The ranges are unreachable on this host while there are sources.

@@ -353,6 +353,9 @@ constexpr Key kAgentKeys[] = {
                                       kLimitsTable),
     table_key<&AgentSettings::canary>("canary", "Connects that prove the status.", kCanaryTable),
     table_key<&AgentSettings::names>("names", "Names for services.", kNamesTable),
+    key<&AgentSettings::relay_port>(
+        "relay_port", "First of 1024 loopback ports in each client's network namespace, for services with tls.",
+        {1024, 64512}),
     table_key<&AgentSettings::xds>("xds", "An xDS server that says where connections go.", kXdsTable),
 };
 

@@ -7,6 +7,7 @@
 #include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
 #include "discovery/service_keys.hpp"
+#include "discovery/service_tls_keys.hpp"
 #include "discovery/source_keys.hpp"
 
 namespace mesh::app {
@@ -90,6 +91,7 @@ void list_keys(const Table& table, const std::string& prefix, std::vector<std::s
     names.push_back(name);
     if (key.type == KeyType::kTable) list_keys(*key.table, name + ".", names);
     if (key.name == "ejection") list_keys(discovery::kEjectionTable, name + ".", names);
+    if (key.name == "tls" && key.type == KeyType::kCustom) list_keys(discovery::kServiceTlsTable, name + ".", names);
     if (key.name == "probe") list_keys(discovery::kProbeTable, name + ".", names);
     if (key.name == "endpoints") list_keys(discovery::kEndpointTable, name + ".", names);
     if (key.name == "services" && prefix.empty()) list_keys(discovery::kServiceTable, name + ".", names);
@@ -115,6 +117,7 @@ std::string config_schema() {
   service["oneOf"] = {{{"required", {"endpoints"}}}, {{"required", {"file"}}}};
   schema["definitions"] = {{"probe", object_schema(discovery::kProbeTable)},
                            {"ejection", object_schema(discovery::kEjectionTable)},
+                           {"service_tls", object_schema(discovery::kServiceTlsTable)},
                            {"endpoint", object_schema(discovery::kEndpointTable)},
                            {"source", object_schema(discovery::source_table())},
                            {"service", std::move(service)},

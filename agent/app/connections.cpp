@@ -77,6 +77,7 @@ api::ConnectionView row(const mesh_owner& owner, std::string_view service, const
   view.backend = backend_of(owner).to_string();
   const auto age = now.time_since_epoch() - base::Duration(static_cast<std::int64_t>(owner.start_ns));
   view.age_s = std::max(0.0, std::chrono::duration<double>(age).count());
+  if ((owner.flags & MESH_OWNER_RELAY) != 0) view.path = "relay";
   view.feedback = datapath::knows_place(owner);
   if (view.feedback) {
     view.pid = owner.pid;
@@ -118,6 +119,7 @@ api::FlowView flow_row(const observe::FlowLog::Flow& flow, std::string_view serv
   view.cgroup_id = owner.cgroup_id;
   view.cgroup = cgroups.path(owner.cgroup_id);
   view.netns_cookie = owner.netns_cookie;
+  if ((owner.flags & MESH_OWNER_RELAY) != 0) view.path = "relay";
   view.outcome = observe::outcome_name(owner.outcome);
   view.failed = observe::is_failure(owner.outcome);
   if (owner.connect_us != 0) view.connect_us = owner.connect_us;

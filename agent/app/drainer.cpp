@@ -186,7 +186,7 @@ void Drainer::look(const health::DrainOrders& orders, const ReconciledPtr& recon
   const health::DrainPlanner::Look look =
       planner_.look({.now = base::steady_now(),
                      .wall = base::wall_now(),
-                     .table = reconciled->routing,
+                     .table = reconciled->kernel,
                      .orders = orders,
                      .for_each_record = [&](const auto& visit) { memory->for_each(visit); }});
   next_ = look.next;

@@ -83,7 +83,7 @@ Ejector::Ejector(datapath::Datapath& datapath, observe::Journal& journal)
 
 void Ejector::look(const Watcher::Round& round) {
   if (!std::exchange(restored_, true)) restore(round);
-  routing_ = round.reconciled->routing;
+  routing_ = round.reconciled->kernel;
   if (!routing_ || round.reconciled->kernel_generation == 0) return;
   const auto news = books_.look(round.now, round.reconciled->applies);
   if (!news) {

@@ -154,6 +154,12 @@ api::ExplainResult explain_service(const ServiceFacts& facts, const datapath::Ex
   } else {
     result.decision = "balanced";
     describe_choice(picked, context.client, facts, result);
+    if (facts.route.service->is_relayed()) {
+      result.why =
+          "the relay takes it there, in the client's network namespace, and speaks TLS with an endpoint that it "
+          "chooses; "
+          "where it does not listen the connect is refused";
+    }
   }
   return result;
 }

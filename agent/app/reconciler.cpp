@@ -31,7 +31,8 @@ Reconciler::Reconciler(Options options, datapath::Writer& writer, model::HealthV
       published_(std::move(published)),
       sources_(options_.sources),
       health_(std::move(restored)),
-      router_(options_.here) {}
+      router_(options_.here),
+      relay_ports_(options_.relay_ports) {}
 
 Reconciler::~Reconciler() { stop(); }
 
@@ -146,8 +147,19 @@ bool Reconciler::take_inputs(Inputs inputs) {
   auto routing = router_.route(state_.snapshot, health_, standing_);
   const bool changed = routing != state_.routing;
   state_.routing = std::move(routing);
+  state_.kernel = relay_ports_.stand_in(state_.routing);
+  look_at_ports();
   if (changed) apply();
   return true;
+}
+
+void Reconciler::look_at_ports() {
+  state_.without_relay_port = relay_ports_.without_port().size();
+  if (state_.without_relay_port == 0) return;
+  kLog.error("services with TLS are refused: there are more than the relay has ports for",
+             {{"services", state_.without_relay_port},
+              {"first", relay_ports_.without_port().front().to_string()},
+              {"limit", kRelayPortsMax}});
 }
 
 /// False: a source has not spoken yet, and what the kernel has stays.
@@ -188,7 +200,7 @@ void Reconciler::publish() {
 
 void Reconciler::apply() {
   const base::TimePoint begin = base::steady_now();
-  const auto result = writer_.apply(state_.routing);
+  const auto result = writer_.apply(state_.kernel);
   ++state_.applies;
   const base::TimePoint end = base::steady_now();
   state_.apply_duration = end - begin;

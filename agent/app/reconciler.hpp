@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/relay_ports.hpp"
 #include "balance/route.hpp"
 #include "base/clock.hpp"
 #include "datapath/writer.hpp"
@@ -37,6 +38,8 @@ using HealthChanges = std::vector<std::pair<model::Frontend, model::ServiceHealt
 struct Reconciled {
   model::SnapshotPtr snapshot;          ///< Desired.
   model::RoutingTablePtr routing;       ///< Desired.
+  model::RoutingTablePtr kernel;        ///< The same as the kernel has it: services that are relayed have stand-ins.
+  std::size_t without_relay_port = 0;   ///< Services that are refused because kRelayPortsMax others are relayed.
   std::uint64_t kernel_generation = 0;  ///< Of the routing table that the kernel has whole; 0: none yet.
   base::WallTime applied_at{};
   base::Duration apply_duration{};
@@ -69,7 +72,8 @@ class Reconciler {
     base::Duration retry = std::chrono::seconds(1);          ///< After a failed apply.
     base::Duration tidy_interval = std::chrono::seconds(5);  ///< Between looks at the quarantine.
     base::Duration audit_interval = std::chrono::seconds(30);
-    model::Place here;  ///< Of this agent.
+    model::Place here;          ///< Of this agent.
+    RelayPorts relay_ports{0};  ///< With what an earlier agent gave.
   };
   /// Called on the worker's thread after each round that changed something.
   using Published = std::function<void(ReconciledPtr)>;
@@ -105,6 +109,7 @@ class Reconciler {
 
   void work();
   bool take_inputs(Inputs inputs);
+  void look_at_ports();
   bool merge();
   void apply();
   void audit();
@@ -136,6 +141,7 @@ class Reconciler {
   base::TimePoint input_since_{};
   std::uint64_t merges_ = 0;
   balance::Router router_;
+  RelayPorts relay_ports_;
   Reconciled state_;
   base::TimePoint retry_at_ = base::TimePoint::max();
   base::TimePoint audit_at_ = base::TimePoint::max();

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <ranges>
-#include <set>
 
 #include "app/relay_keys.hpp"
 #include "base/log.hpp"
@@ -28,7 +27,26 @@ bool is_meant(const model::Service& service, std::string_view text) {
   return text.ends_with(port) && text.substr(0, text.size() - port.size()) == service.name;
 }
 
-api::RelayService describe(const std::string& name, const model::RoutingTable& routing) {
+void describe_route(const model::ServiceRoute& route, api::RelayService& described) {
+  described.algorithm = model::to_string(route.service->algorithm);
+  described.maglev_size = route.service->maglev_size;
+  for (const model::Route& one : route.routes) {
+    described.endpoints.push_back({route.service->endpoints[one.endpoint].address.to_string(), one.weight});
+  }
+}
+
+api::RelayTls describe_tls(const model::Service& service) {
+  const model::TlsPolicy& policy = *service.tls;
+  return {.mode = "originate",
+          .server_name = policy.server_name.empty() ? service.name : policy.server_name,
+          .ca = policy.ca,
+          .certificate = policy.certificate,
+          .key = policy.key,
+          .min_version = policy.min_version,
+          .alpn = policy.alpn};
+}
+
+api::RelayService describe(const std::string& name, bool plain, const model::RoutingTable& routing) {
   api::RelayService described{.name = name};
   const model::ServiceRoute* found = nullptr;
   for (const auto& route : routing.services) {
@@ -44,25 +62,44 @@ api::RelayService describe(const std::string& name, const model::RoutingTable& r
     described.error = "there is no service " + name + " for TCP";
     return described;
   }
-  described.algorithm = model::to_string(found->service->algorithm);
-  described.maglev_size = found->service->maglev_size;
-  for (const model::Route& route : found->routes) {
-    described.endpoints.push_back({found->service->endpoints[route.endpoint].address.to_string(), route.weight});
+  if (plain && found->service->is_relayed()) {
+    described.error = "service " + name + " has tls: a listener that ends TLS would go on without; pass TLS through";
+    return described;
   }
+  describe_route(*found, described);
   return described;
 }
 
 }  // namespace
 
 std::vector<api::RelayService> relay_services(const relay::Settings& settings, const model::RoutingTable& routing) {
-  std::set<std::string> names;
+  std::map<std::string, bool> names;  // and whether its endpoints get plain bytes
   for (const relay::ListenerSettings& listener : settings.listeners) {
-    if (!listener.service.empty()) names.insert(listener.service);
-    for (const relay::NameRoute& route : listener.routes) names.insert(route.service);
+    const bool plain = listener.mode == relay::Mode::kTerminate;
+    if (!listener.service.empty()) names[listener.service] |= plain;
+    for (const relay::NameRoute& route : listener.routes) names[route.service] |= plain;
   }
   std::vector<api::RelayService> services;
-  for (const std::string& name : names) services.push_back(describe(name, routing));
+  for (const auto& [name, plain] : names) services.push_back(describe(name, plain, routing));
   return services;
+}
+
+std::vector<api::RelayOutbound> relay_outbound(const model::RoutingTable& routing, const model::RoutingTable& kernel) {
+  std::vector<api::RelayOutbound> outbound;
+  for (std::size_t i = 0; i < kernel.services.size(); ++i) {
+    const model::Service& stand_in = *kernel.services[i]->service;
+    if (!stand_in.relay_listeners || stand_in.endpoints.empty()) continue;
+    const model::ServiceRoute& route = *routing.services[i];
+    const base::SocketAddress& frontend = route.service->frontend.address;
+    api::RelayOutbound& one = outbound.emplace_back();
+    one.name = route.service->name + ":" + std::to_string(frontend.port);
+    one.frontend = frontend.to_string();
+    one.listen = stand_in.endpoints.front().address.to_string();
+    one.tls = describe_tls(*route.service);
+    one.service.name = one.name;
+    describe_route(route, one.service);
+  }
+  return outbound;
 }
 
 base::Result<void> RelayKeeper::start() {
@@ -89,14 +126,18 @@ void RelayKeeper::set_settings(const relay::Settings& settings) {
   ::eventfd_write(wake_.get(), 1);
 }
 
-void RelayKeeper::set_routing(model::RoutingTablePtr routing) {
+void RelayKeeper::set_routing(model::RoutingTablePtr routing, model::RoutingTablePtr kernel) {
   const std::lock_guard lock(mutex_);
   inbox_.routing = std::move(routing);
+  inbox_.kernel = std::move(kernel);
   ::eventfd_write(wake_.get(), 1);
 }
 
 void RelayKeeper::look() {
+  std::optional<std::vector<base::NetNamespace>> places;
+  if (has_outbound_) places = options_.find_places();
   const std::lock_guard lock(mutex_);
+  if (places) inbox_.places = std::move(places);
   inbox_.look = true;
   ::eventfd_write(wake_.get(), 1);
 }
@@ -142,18 +183,62 @@ void RelayKeeper::take_inbox(Inbox inbox) {
     settings_ = std::move(inbox.settings);
     settings_text_ = encode_relay_settings(*settings_);
   }
-  if (inbox.routing) routing_ = std::move(inbox.routing);
+  if (inbox.routing) {
+    routing_ = std::move(inbox.routing);
+    kernel_ = std::move(inbox.kernel);
+  }
+  if (inbox.places) places_ = std::move(*inbox.places);
   if (!settings_ || !routing_) return;
   auto services = relay_services(*settings_, *routing_);
-  if (!inbox.settings && services_ == services) return;
   for (const auto& service : services) {
-    if (!service.error.empty())
-      kLog.warn("a listener leads nowhere", {{"service", service.name}, {"err", service.error}});
+    if (service.error.empty() || services_ == services) continue;
+    kLog.warn("a listener leads nowhere", {{"service", service.name}, {"err", service.error}});
   }
+  auto outbound = relay_outbound(*routing_, *kernel_);
+  if (!has_outbound_.exchange(!outbound.empty()) && !outbound.empty()) places_ = options_.find_places();
+  for (api::RelayOutbound& one : outbound) {
+    const auto before = std::ranges::find(outbound_, one.frontend, &api::RelayOutbound::frontend);
+    if (before != outbound_.end()) one.sockets = before->sockets;
+  }
+  const bool changed = inbox.settings || services_ != services || outbound_ != outbound;
   services_ = std::move(services);
+  outbound_ = std::move(outbound);
+  if (place_sockets() || changed) order();
+}
+
+/// To all relays but those that retire.
+void RelayKeeper::order() {
   for (const auto& peer : peers_) {
     if (peer->hello && !peer->retired && !send_orders(*peer)) peer->channel.close();
   }
+}
+
+/// Sockets are there while a relay is, and a little longer: nobody is to wait for one that does not come. True if there
+/// are others than before.
+bool RelayKeeper::place_sockets() {
+  if (!settings_ || !routing_) return false;  // what an earlier agent had is what there is
+  const auto serves = [](const auto& peer) { return peer->hello && !peer->retired && peer->channel.open(); };
+  std::vector<OutboundSockets::Wanted> wanted;
+  if (std::ranges::any_of(peers_, serves)) {
+    relayless_since_.reset();
+  } else {
+    const base::TimePoint now = base::steady_now();
+    if (!relayless_since_) relayless_since_ = now;
+    if (now - *relayless_since_ < kRelaylessMax) return false;
+  }
+  if (!relayless_since_) {
+    for (const api::RelayOutbound& one : outbound_) {
+      wanted.push_back({one.frontend, base::SocketAddress::parse(one.listen).value()});
+    }
+  }
+  bool changed = sockets_.update(wanted, places_);
+  std::map<std::string, std::vector<std::string>> names;  // also of those that a relay brought
+  for (const auto& [socket, fd] : sockets_.all()) names[socket.frontend].push_back(socket.name());
+  for (api::RelayOutbound& one : outbound_) {
+    changed = changed || one.sockets != names[one.frontend];
+    one.sockets = std::move(names[one.frontend]);
+  }
+  return changed;
 }
 
 void RelayKeeper::accept() {
@@ -165,6 +250,14 @@ void RelayKeeper::accept() {
 
 base::Result<void> RelayKeeper::take_message(Peer& peer) {
   RelayChannel::Message message = MESH_TRY(peer.channel.receive());
+  if (message.kind() == api::RelaySockets::kKind) {
+    const auto shown = MESH_TRY(api::from_document<api::RelaySockets>(message.body));
+    for (std::size_t i = 0; i < std::min(shown.descriptors.size(), message.descriptors.size()); ++i) {
+      if (const auto socket = OutboundSocket::parse(shown.descriptors[i])) peer.sockets.insert(*socket);
+      sockets_.adopt(shown.descriptors[i], std::move(message.descriptors[i]));
+    }
+    return {};
+  }
   if (message.kind() == api::RelayHello::kKind) {
     peer.hello = MESH_TRY(api::from_document<api::RelayHello>(message.body));
     keep(peer.hello->descriptors, message.descriptors);
@@ -173,6 +266,7 @@ base::Result<void> RelayKeeper::take_message(Peer& peer) {
     const auto place = std::ranges::find(peers_, &peer, &std::unique_ptr<Peer>::get);
     std::rotate(place, place + 1, peers_.end());
     exempt();
+    place_sockets();
     return send_orders(peer);
   }
   if (message.kind() != api::RelayReport::kKind || !peer.hello) return {};  // of another version
@@ -195,9 +289,31 @@ void RelayKeeper::keep(const std::vector<std::string>& names, std::vector<base::
   }
 }
 
+/// Those that it does not have yet.
+base::Result<void> RelayKeeper::send_sockets(Peer& peer) {
+  std::erase_if(peer.sockets, [this](const OutboundSocket& one) { return !sockets_.all().contains(one); });
+  api::RelaySockets message;
+  std::vector<int> descriptors;
+  const auto send = [&]() -> base::Result<void> {
+    MESH_CHECK(peer.channel.send(api::encode(message), descriptors));
+    message.descriptors.clear();
+    descriptors.clear();
+    return {};
+  };
+  for (const auto& [socket, fd] : sockets_.all()) {
+    if (!peer.sockets.insert(socket).second) continue;
+    message.descriptors.push_back(socket.name());
+    descriptors.push_back(fd.get());
+    if (descriptors.size() == kRelayDescriptorsMax) MESH_CHECK(send());
+  }
+  if (!descriptors.empty()) MESH_CHECK(send());
+  return {};
+}
+
 base::Result<void> RelayKeeper::send_orders(Peer& peer) {
   if (!services_) return {};
-  api::RelayOrders orders{.settings = settings_text_, .services = *services_};
+  MESH_CHECK(send_sockets(peer));
+  api::RelayOrders orders{.settings = settings_text_, .services = *services_, .outbound = outbound_, .descriptors = {}};
   std::vector<int> descriptors;
   if (!std::exchange(peer.ordered, true)) {
     for (const auto& [name, fd] : kept_) {
@@ -224,7 +340,8 @@ void RelayKeeper::exempt() {
 void RelayKeeper::publish() {
   api::RelayView view;
   view.exempt_error = exempt_error_;
-  view.wanted = settings_ && !settings_->listeners.empty();
+  view.socket_errors = sockets_.errors();
+  view.wanted = (settings_ && !settings_->listeners.empty()) || !outbound_.empty();
   for (const auto& peer : peers_) {
     if (!peer->hello) continue;
     if (peer->retired) {

@@ -319,6 +319,7 @@ constexpr Key kRelayKeys[] = {
                     "listeners", "What the relay listens on.",
                     R"({"type":["array","null"],"items":{"$ref":"#/definitions/listener"}})"),
                 decode_listeners),
+    table_key<&relay::Settings::originate>("originate", "Limits of each service with tls: originate.", kLimitsTable),
 };
 
 }  // namespace

@@ -107,6 +107,27 @@ std::vector<api::RelayCount> counts_of(const std::map<std::string, std::uint64_t
   return counts;
 }
 
+std::string_view mode_name(relay::Mode mode) {
+  switch (mode) {
+    case relay::Mode::kTerminate:
+      return "terminate";
+    case relay::Mode::kPassthrough:
+      return "passthrough";
+    case relay::Mode::kOriginate:
+      return "originate";
+  }
+  return "";
+}
+
+/// Among the names of listeners and of the services that they name.
+std::string target_name(const api::RelayOutbound& outbound) { return "outbound " + outbound.frontend; }
+
+relay::TlsSettings tls_settings(const api::RelayTls& tls) {
+  relay::TlsSettings settings{.min_version = tls.min_version, .alpn = tls.alpn, .client = {.ca = tls.ca}};
+  if (!tls.certificate.empty()) settings.certificates.push_back({.certificate = tls.certificate, .key = tls.key});
+  return settings;
+}
+
 class Relay {
  public:
   Relay(RelayOptions options, std::unique_ptr<io::Loop> loop, base::ServiceNotifier notifier)
@@ -136,7 +157,11 @@ class Relay {
     std::optional<relay::CertificateStore> files;  ///< Unless TLS goes through.
     std::optional<base::Error> refused;            ///< Why the newest certificates are not in use.
     std::optional<base::Error> failed;             ///< Why it does not listen.
-    std::string error;                             ///< Of both, as it was said last.
+    // Of a service that TLS is begun for: its settings' address is where the kernel sends connections.
+    std::optional<api::RelayOutbound> outbound;
+    std::vector<std::shared_ptr<base::Fd>> sockets;                  ///< As its orders name them.
+    std::vector<std::shared_ptr<const tls::ClientContext>> clients;  ///< By worker.
+    std::string error;                                               ///< Of both, as it was said last.
   };
 
   void on_signal(int signal) {
@@ -166,6 +191,7 @@ class Relay {
       return;
     }
     agent_away_said_ = false;
+    if (!send_sockets(*channel)) return;
     api::RelayHello hello{.version = std::string(kVersion), .pid = ::getpid()};
     std::vector<int> descriptors;
     for (const auto& [name, fd] : held_) {
@@ -176,6 +202,21 @@ class Relay {
     channel_ = std::move(*channel);
     unreported_.clear();
     loop_->poll(channel_.fd(), POLLIN, readable_);
+  }
+
+  /// An agent that was restarted has none.
+  base::Result<void> send_sockets(RelayChannel& channel) const {
+    api::RelaySockets message;
+    std::vector<int> descriptors;
+    for (auto one = sockets_.begin(); one != sockets_.end();) {
+      message.descriptors.push_back(one->first);
+      descriptors.push_back(one->second->get());
+      if (++one != sockets_.end() && descriptors.size() < kRelayDescriptorsMax) continue;
+      MESH_CHECK(channel.send(api::encode(message), descriptors));
+      message.descriptors.clear();
+      descriptors.clear();
+    }
+    return {};
   }
 
   void on_readable(std::int32_t result) {
@@ -191,6 +232,14 @@ class Relay {
       kLog.info("a successor serves; this relay retires", {{"connections", active()}});
       notifier_.stopping();
       return retire(settings_.drain_timeout);
+    }
+    if (message->kind() == api::RelaySockets::kKind && !retired_) {
+      const auto brought = api::from_document<api::RelaySockets>(message->body);
+      if (!brought) return kLog.error("sockets not understood", {{"err", brought.error()}});
+      for (std::size_t i = 0; i < std::min(brought->descriptors.size(), message->descriptors.size()); ++i) {
+        sockets_.try_emplace(brought->descriptors[i], std::make_shared<base::Fd>(std::move(message->descriptors[i])));
+      }
+      return;
     }
     if (message->kind() != api::RelayOrders::kKind || retired_) return;
     auto orders = api::from_document<api::RelayOrders>(message->body);
@@ -216,12 +265,14 @@ class Relay {
     settings_ = std::move(*settings);
     orders_ = std::move(orders);
     std::map<std::string, relay::TargetPtr> targets;
-    for (const api::RelayService& service : orders_->services) {
-      const auto before = targets_.find(service.name);
-      if (!service.error.empty()) continue;
-      targets[service.name] = std::make_shared<const relay::Target>(
-          route_of(service), before == targets_.end() ? nullptr : before->second.get());
-    }
+    const auto add = [&](const std::string& name, const api::RelayService& service) {
+      const auto before = targets_.find(name);
+      if (!service.error.empty()) return;
+      targets[name] = std::make_shared<const relay::Target>(route_of(service),
+                                                            before == targets_.end() ? nullptr : before->second.get());
+    };
+    for (const api::RelayService& service : orders_->services) add(service.name, service);
+    for (const api::RelayOutbound& one : orders_->outbound) add(target_name(one), one.service);
     targets_ = std::move(targets);
     apply(Look::kSettled);
     return true;
@@ -241,6 +292,7 @@ class Relay {
     orders_unsaved_ = false;
     api::RelayOrders orders = *orders_;
     orders.descriptors.clear();
+    for (api::RelayOutbound& one : orders.outbound) one.sockets.clear();
     const std::string text = api::encode(orders);
     if (text == saved_) return;
     std::error_code ignored;
@@ -270,7 +322,31 @@ class Relay {
       open_socket(one);
       complain(one);
     }
+    for (const api::RelayOutbound& ordered : orders_->outbound) {
+      const auto address = base::SocketAddress::parse(ordered.frontend);
+      if (!address) continue;
+      Listening& one = listening[target_name(ordered)];
+      if (const auto before = listening_.find(target_name(ordered)); before != listening_.end()) {
+        one = std::move(before->second);
+      }
+      one.settings = {.name = ordered.name,
+                      .address = *address,
+                      .mode = relay::Mode::kOriginate,
+                      .tls = tls_settings(ordered.tls),
+                      .limits = settings_.originate};
+      one.outbound = ordered;
+      one.gate->set_limits(settings_.originate);
+      while (one.stats.size() < workers_.size()) one.stats.push_back(std::make_shared<relay::ListenerStats>());
+      read_tls(one, look);
+      take_sockets(one);
+      complain(one);
+    }
     listening_ = std::move(listening);
+    std::erase_if(sockets_, [this](const auto& held) {
+      return std::ranges::none_of(listening_, [&](const auto& one) {
+        return std::ranges::find(one.second.sockets, held.second) != one.second.sockets.end();
+      });
+    });
     std::erase_if(held_, [this](const auto& held) {
       return held.first != kTicketsName &&
              std::ranges::none_of(listening_, [&](const auto& one) { return one.second.fd == held.second; });
@@ -348,12 +424,28 @@ class Relay {
       one.files.emplace(one.settings.tls);
     } else if (one.files->settings() != one.settings.tls) {
       one.files->change(one.settings.tls);
+      one.clients.clear();  // whom the settings don't trust any more is not trusted for want of somebody better
     }
     if (!one.files->look(look)) return false;
+    if (one.outbound) {
+      auto options = one.files->client_options();
+      const auto made = options ? make_clients(one, std::move(*options)) : std::unexpected(options.error());
+      one.refused = made ? one.files->refused() : std::optional(made.error());
+      return true;
+    }
     auto options = one.files->options();
     const auto made = options ? make_contexts(one, std::move(*options)) : std::unexpected(options.error());
     one.refused = made ? one.files->refused() : std::optional(made.error());
     return true;
+  }
+
+  /// Those that the agent opened for it.
+  void take_sockets(Listening& one) {
+    one.sockets.clear();
+    for (const std::string& name : one.outbound->sockets) {
+      if (const auto held = sockets_.find(name); held != sockets_.end()) one.sockets.push_back(held->second);
+    }
+    one.fd = one.sockets.empty() ? nullptr : one.sockets.front();
   }
 
   /// Who connects shall not find a listener without any certificate.
@@ -393,10 +485,38 @@ class Relay {
     return {};
   }
 
+  base::Result<void> make_clients(Listening& one, tls::ClientContext::Options options) {
+    std::vector<std::shared_ptr<const tls::ClientContext>> clients;
+    for (const auto& library : libraries_) {
+      options.library = library;
+      clients.push_back(MESH_TRY(tls::ClientContext::make(options)));
+    }
+    one.clients = std::move(clients);
+    return {};
+  }
+
+  void add_outbound(const Listening& one, std::size_t worker, std::vector<relay::ListenerPtr>& listeners) const {
+    relay::Listener listener;
+    listener.settings = one.settings;
+    listener.gate = one.gate;
+    listener.stats = one.stats[worker];
+    if (!one.clients.empty()) listener.backend_tls = one.clients[worker];
+    listener.backend_name = one.outbound->tls.server_name;
+    listener.fallback = target(target_name(*one.outbound));
+    for (const auto& socket : one.sockets) {
+      listener.fd = socket;
+      listeners.push_back(std::make_shared<const relay::Listener>(listener));
+    }
+  }
+
   std::vector<relay::ListenerPtr> listeners_of(std::size_t worker) {
     std::vector<relay::ListenerPtr> listeners;
     for (const auto& [name, one] : listening_) {
       if (!one.fd) continue;
+      if (one.outbound) {
+        add_outbound(one, worker, listeners);
+        continue;
+      }
       auto listener = std::make_shared<relay::Listener>();
       listener->settings = one.settings;
       listener->fd = one.fd;
@@ -443,7 +563,7 @@ class Relay {
   static api::RelayListenerView view_of(const Listening& one) {
     api::RelayListenerView view{.name = one.settings.name,
                                 .address = one.settings.address.to_string(),
-                                .mode = one.settings.mode == relay::Mode::kTerminate ? "terminate" : "passthrough",
+                                .mode = std::string(mode_name(one.settings.mode)),
                                 .state = one.fd ? "listening" : "failed",
                                 .error = one.error,
                                 .active = one.gate->active()};
@@ -491,7 +611,11 @@ class Relay {
       retire_at_ = until;
       for (auto& worker : workers_) worker->set_listeners({});
       held_.clear();
-      for (auto& [name, one] : listening_) one.fd.reset();
+      sockets_.clear();
+      for (auto& [name, one] : listening_) {
+        one.fd.reset();
+        one.sockets.clear();
+      }
     }
     loop_->arm(tick_, loop_->now());
   }
@@ -510,8 +634,9 @@ class Relay {
   base::TimePoint save_at_{};
   std::map<std::string, relay::TargetPtr> targets_;
   std::map<std::string, Listening> listening_;
-  std::map<std::string, std::shared_ptr<base::Fd>> held_;  ///< What the agent keeps too, by its name there.
-  std::vector<std::string> unreported_;                    ///< Of them: the agent does not have it yet.
+  std::map<std::string, std::shared_ptr<base::Fd>> held_;     ///< What the agent keeps too, by its name there.
+  std::map<std::string, std::shared_ptr<base::Fd>> sockets_;  ///< Of the agent, by its name: of services with TLS.
+  std::vector<std::string> unreported_;                       ///< Of them: the agent does not have it yet.
   std::shared_ptr<const tls::TicketKeys> tickets_;
   std::optional<base::Error> failure_;
   base::TimePoint started_at_{};

@@ -66,6 +66,7 @@ xds::WorldPtr XdsView::look(const model::RoutingTable& table) {
   for (const model::ServiceRoutePtr& route : table.services) {
     const model::Service& service = *route->service;
     if (service.frontend.protocol != model::Protocol::kTcp || service.source == kInternalSource) continue;
+    if (service.is_relayed()) continue;  // who went to its endpoints directly would go without TLS
     routes[service.name + ":" + std::to_string(service.frontend.address.port)].push_back(route);
   }
   auto world = std::make_shared<xds::World>(*world_);

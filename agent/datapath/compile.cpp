@@ -29,6 +29,10 @@ mesh_backend record_of(const model::Endpoint& endpoint, std::uint32_t service_id
   return backend;
 }
 
+std::uint32_t service_flags(const model::Service& service) {
+  return MESH_SERVICE_IN_USE | (service.relay_listeners ? MESH_SERVICE_TLS : 0);
+}
+
 mesh_range range_for(const model::ServiceRoute& route, std::uint32_t service_id, std::uint32_t entries) {
   const model::Service& service = *route.service;
   mesh_range range{};
@@ -138,6 +142,7 @@ Compiler::Placed Compiler::place(std::uint32_t id, bool is_new, const model::Ser
   }
   const std::size_t ops = draft.plan.size();
   late_.clear();
+  if (!is_new) place_flags(id, next, draft);
   MESH_CHECK(place_backends(id, next, draft));
   MESH_CHECK(place_table(id, is_new, next, draft));
   if (is_new) draft.plan.write_frontend(key_of(next.service->frontend), id);
@@ -145,6 +150,15 @@ Compiler::Placed Compiler::place(std::uint32_t id, bool is_new, const model::Ser
   draft.plan.changes.added += is_new;
   draft.plan.changes.updated += !is_new && draft.plan.size() > ops;
   return {};
+}
+
+/// Those of a service that has some; a pause of it stays.
+void Compiler::place_flags(std::uint32_t id, const model::ServiceRoute& next, Draft& draft) const {
+  mesh_service service = store_->service(id);
+  const std::uint32_t flags = service_flags(*next.service);
+  if (service.flags == flags) return;
+  service.flags = flags;
+  draft.plan.write_service(id, service);
 }
 
 Compiler::Placed Compiler::place_backends(std::uint32_t id, const model::ServiceRoute& next, Draft& draft) {
@@ -159,6 +173,7 @@ Compiler::Placed Compiler::place_backends(std::uint32_t id, const model::Service
     const bool ejected = i < next.eligibility.size() && next.eligibility[i] == model::Eligibility::kEjected;
     mesh_backend backend = record_of(endpoints[i], id, generation, route_weights_[i], ejected);
     if (next.service->own_listeners) backend.flags |= MESH_BACKEND_LISTENER;
+    if (next.service->relay_listeners) backend.flags |= MESH_BACKEND_RELAY;
     return backend;
   };
   endpoint_ids_.clear();
@@ -246,7 +261,7 @@ Compiler::Placed Compiler::place_table(std::uint32_t id, bool is_new, const mode
   if (is_new) {
     mesh_service service{};
     service.frontend = key_of(next.service->frontend);
-    service.flags = MESH_SERVICE_IN_USE;
+    service.flags = service_flags(*next.service);
     draft.plan.write_service(id, service);
   } else {
     give_up_table(id, draft);

@@ -115,6 +115,7 @@ class Compiler {
 
   Placed place(std::uint32_t id, bool is_new, const model::ServiceRoute* old, const model::ServiceRoute& next,
                Draft& draft);
+  void place_flags(std::uint32_t id, const model::ServiceRoute& next, Draft& draft) const;
   Placed place_backends(std::uint32_t id, const model::ServiceRoute& next, Draft& draft);
   Placed place_table(std::uint32_t id, bool is_new, const model::ServiceRoute& next, Draft& draft);
   void remove(std::uint32_t id, const model::Frontend& frontend, Draft& draft);

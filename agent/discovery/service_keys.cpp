@@ -7,6 +7,7 @@
 #include "discovery/drain_keys.hpp"
 #include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
+#include "discovery/service_tls_keys.hpp"
 
 namespace mesh::discovery {
 
@@ -83,6 +84,14 @@ Value encode_policy_ejection(const Key&, const void* target, Secrets secrets) {
   return encode_ejection(static_cast<const ServicePolicy*>(target)->ejection, secrets);
 }
 
+void decode_policy_tls(Decoder& decoder, const Key&, const Value& value, void* target) {
+  decode_service_tls(decoder, value, static_cast<ServicePolicy*>(target)->tls);
+}
+
+Value encode_policy_tls(const Key&, const void* target, Secrets secrets) {
+  return encode_service_tls(static_cast<const ServicePolicy*>(target)->tls.get(), secrets);
+}
+
 constexpr Key kPolicyKeys[] = {
     key<&ServicePolicy::balance>("balance", "How a connection's endpoint is chosen."),
     key<&ServicePolicy::hash_key>("hash_key", "What a client is, for maglev, source_hash and affinity."),
@@ -112,6 +121,11 @@ constexpr Key kPolicyKeys[] = {
      .schema = R"({"oneOf":[{"enum":["on","off",true,false]},{"$ref":"#/definitions/ejection"}]})",
      .decode = decode_policy_ejection,
      .encode = encode_policy_ejection},
+    {.name = "tls",
+     .doc = "TLS that applications know nothing of; off is none.",
+     .schema = R"({"oneOf":[{"enum":["off",false,"originate"]},{"$ref":"#/definitions/service_tls"}]})",
+     .decode = decode_policy_tls,
+     .encode = encode_policy_tls},
     {.name = "probe",
      .doc = "How endpoints are probed; none is not at all.",
      .schema = R"({"oneOf":[{"const":"none"},{"$ref":"#/definitions/probe"}]})",
@@ -237,7 +251,8 @@ const Table kServiceTable{.name = "a service",
 
 bool ServicePolicy::operator==(const ServicePolicy& other) const {
   const bool same_probe = probe == other.probe || (probe && other.probe && *probe == *other.probe);
-  return same_probe && balance == other.balance && hash_key == other.hash_key &&
+  const bool same_tls = tls == other.tls || (tls && other.tls && *tls == *other.tls);
+  return same_probe && same_tls && balance == other.balance && hash_key == other.hash_key &&
          affinity_timeout == other.affinity_timeout && panic_threshold == other.panic_threshold &&
          maglev_size == other.maglev_size && slow_start == other.slow_start && prefer == other.prefer &&
          prefer_threshold == other.prefer_threshold && feedback == other.feedback && ejection == other.ejection &&
@@ -262,6 +277,7 @@ void apply_policy(const ServicePolicy& policy, model::Service& service) {
   service.feedback = policy.feedback;
   service.ejection = policy.ejection;
   service.drain = policy.drain;
+  service.tls = service.frontend.protocol == model::Protocol::kTcp ? policy.tls : nullptr;
   service.probe = policy.probe;
 }
 
@@ -317,6 +333,16 @@ void ServiceDecoder::probe(const Value& value, ServicePolicy& policy) {
   const auto known = std::find_if(first, last, [&](const auto& entry) { return *entry.second == probe; });
   policy.probe = known != last ? known->second
                                : probes_.emplace(hash, std::make_shared<const ProbePolicy>(std::move(probe)))->second;
+}
+
+/// What goes without TLS, or to a server of no name, is not what was asked for.
+void ServiceDecoder::check_service_tls(const Value& tls, const ServiceSpec& spec) {
+  if (std::ranges::find(spec.protocols, model::Protocol::kUdp) != spec.protocols.end()) {
+    decoder_.error(tls, "TLS is for TCP, and this service has UDP", "make it two services, or write tls: off");
+  }
+  if (spec.policy.tls->server_name.empty() && !is_server_name(spec.name)) {
+    decoder_.error(tls, "no server has a certificate for the name '" + spec.name + "'", "add server_name");
+  }
 }
 
 bool ServiceDecoder::endpoint(const Value& value, model::Endpoint& out) {
@@ -394,6 +420,9 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
       decoder_.warn(*ejection, "does nothing without feedback", "set feedback: true or ejection: off");
     });
   }
+  if (const Value* tls = value.find("tls"); tls != nullptr && spec.policy.tls) {
+    decoder_.under("tls", [&] { check_service_tls(*tls, spec); });
+  }
   const bool only_udp = spec.protocols == std::vector{model::Protocol::kUdp};
   if (only_udp && value.find("probe") == nullptr) spec.policy.probe = nullptr;  // no default probe speaks UDP
   for (const model::Protocol protocol : spec.protocols) {
@@ -425,6 +454,7 @@ Value encode_service(const model::Service& service, Secrets secrets, Encode what
                  service.feedback,
                  service.ejection,
                  service.drain,
+                 service.tls,
                  service.probe};
   spec.endpoints = service.endpoints;
   Value map = encode(kServiceTable, &spec, secrets, what);

@@ -35,6 +35,7 @@ struct ServicePolicy {
   bool feedback = true;
   model::EjectionPolicy ejection;
   model::DrainPolicy drain;
+  std::shared_ptr<const model::TlsPolicy> tls;
   std::shared_ptr<const model::ProbePolicy> probe;
   bool operator==(const ServicePolicy&) const;
 };
@@ -82,6 +83,8 @@ class ServiceDecoder {
   void probe(const Value& value, ServicePolicy& policy);
 
  private:
+  void check_service_tls(const Value& tls, const ServiceSpec& spec);
+
   Decoder& decoder_;
   const ServicePolicy& defaults_;
   FileKey file_key_;

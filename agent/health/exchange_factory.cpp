@@ -53,7 +53,7 @@ std::expected<std::unique_ptr<Exchange>, Outcome> ExchangeFactory::make(const mo
 }
 
 ExchangeFactory::Context& ExchangeFactory::context_for(const model::ProbePolicy& policy, base::TimePoint now) {
-  const auto alpn = policy.type == ProbeType::kGrpc ? tls::Alpn::kHttp2 : tls::Alpn::kHttp1;
+  const std::string alpn = policy.type == ProbeType::kGrpc ? "h2" : "http/1.1";
   const auto [found, fresh] = contexts_.try_emplace({policy.ca_file, policy.verify, alpn});
   Context& entry = found->second;
   if (!fresh && now - entry.looked_at < kLookAgain) return entry;
@@ -61,7 +61,7 @@ ExchangeFactory::Context& ExchangeFactory::context_for(const model::ProbePolicy&
   const std::int64_t stamp = stamp_of(policy.ca_file);
   if (fresh || stamp != entry.file_stamp) {
     entry.file_stamp = stamp;
-    entry.context = tls::ClientContext::make({.ca_file = policy.ca_file, .verify = policy.verify, .alpn = alpn});
+    entry.context = tls::ClientContext::make({.ca_file = policy.ca_file, .verify = policy.verify, .alpn = {alpn}});
   }
   return entry;
 }

@@ -33,7 +33,7 @@ class ExchangeFactory {
   Context& context_for(const model::ProbePolicy& policy, base::TimePoint now);
 
   std::string user_agent_;
-  std::map<std::tuple<std::string, bool, tls::Alpn>, Context> contexts_;  ///< By ca_file, verify, ALPN.
+  std::map<std::tuple<std::string, bool, std::string>, Context> contexts_;  ///< By ca_file, verify, ALPN.
 };
 
 /// The name that the certificate must be for: sni, else host without its port, else the endpoint's address.

@@ -46,13 +46,14 @@ std::string Frontend::to_string() const { return address.to_string() + "/" + std
 
 bool Service::same_as(const Service& other) const {
   const bool same_probe = probe == other.probe || (probe && other.probe && *probe == *other.probe);
-  return same_probe && name == other.name && frontend == other.frontend && algorithm == other.algorithm &&
+  const bool same_tls = tls == other.tls || (tls && other.tls && *tls == *other.tls);
+  return same_probe && same_tls && name == other.name && frontend == other.frontend && algorithm == other.algorithm &&
          hash_key == other.hash_key && maglev_size == other.maglev_size && affinity_timeout == other.affinity_timeout &&
          panic_threshold_percent == other.panic_threshold_percent && slow_start == other.slow_start &&
          prefer == other.prefer && prefer_threshold_percent == other.prefer_threshold_percent &&
-         feedback == other.feedback && own_listeners == other.own_listeners && ejection == other.ejection &&
-         drain == other.drain && only_confirmed == other.only_confirmed && parts == other.parts &&
-         endpoints == other.endpoints;
+         feedback == other.feedback && own_listeners == other.own_listeners &&
+         relay_listeners == other.relay_listeners && ejection == other.ejection && drain == other.drain &&
+         only_confirmed == other.only_confirmed && parts == other.parts && endpoints == other.endpoints;
 }
 
 std::string_view to_string(Protocol value) { return name_of(kProtocols, value); }

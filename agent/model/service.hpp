@@ -112,6 +112,21 @@ struct DrainPolicy {
   bool operator==(const DrainPolicy&) const = default;
 };
 
+/// TLS that the application knows nothing of. Shared between services with equal settings.
+enum class TlsMode : std::uint8_t {
+  kOriginate,  ///< The relay speaks TLS to the endpoint, which may be anybody's.
+};
+struct TlsPolicy {
+  TlsMode mode = TlsMode::kOriginate;
+  std::string server_name;          ///< To ask for and to verify, a DNS name or an address; empty: the service's name.
+  std::string ca;                   ///< PEM file of who may have issued its certificate; empty: the system's.
+  std::string certificate;          ///< PEM file of the one that is shown, then its chain; empty: none.
+  std::string key;                  ///< PEM file of its private key.
+  std::string min_version = "1.2";  ///< "1.2" or "1.3"
+  std::vector<std::string> alpn;    ///< Preferred first; empty: not negotiated.
+  bool operator==(const TlsPolicy&) const = default;
+};
+
 struct Endpoint {
   base::SocketAddress address;  ///< Port 1 to 65535; same family as the service.
   std::uint16_t weight = 1;     ///< 0: no new connections.
@@ -155,8 +170,11 @@ struct Service {
   bool feedback = true;                    ///< Watch what its connections experience.
   /// Endpoints are sockets of the agent in the client's network namespace; where it has none, nothing is redirected.
   bool own_listeners = false;
+  /// Likewise of the relay; where it has none, connections are refused: they must not go without TLS.
+  bool relay_listeners = false;
   EjectionPolicy ejection;
   DrainPolicy drain;
+  std::shared_ptr<const TlsPolicy> tls;      ///< Of TCP; null: bytes are passed as they are.
   std::shared_ptr<const ProbePolicy> probe;  ///< Null: not probed.
   bool only_confirmed = false;               ///< Its source is stale for too long: only endpoints whose probe succeeds.
   std::vector<Endpoint> endpoints;           ///< Sorted by address, no address twice.
@@ -170,6 +188,8 @@ struct Service {
   [[nodiscard]] bool needs_confirmation(const Endpoint& endpoint) const {
     return parts.empty() ? only_confirmed : parts[endpoint.part].only_confirmed;
   }
+  /// Its connections go by the relay.
+  [[nodiscard]] bool is_relayed() const { return tls != nullptr && frontend.protocol == Protocol::kTcp; }
   [[nodiscard]] bool ejects() const { return ejection.enabled && feedback; }
 };
 

@@ -183,4 +183,18 @@ base::Result<tls::ServerOptions> CertificateStore::options() const {
   return options;
 }
 
+base::Result<tls::ClientContext::Options> CertificateStore::client_options() const {
+  tls::ClientContext::Options options;
+  options.alpn = settings_.alpn;
+  options.tls12 = settings_.min_version == "1.2";
+  for (const CertificateState& state : certificates_) {
+    if (!state.in_use) return std::unexpected(*state.refused);
+    options.certificate = state.in_use;
+  }
+  if (settings_.client.ca.empty()) return options;
+  if (!authorities_) return std::unexpected(*authorities_refused_);
+  options.authorities = authorities_;
+  return options;
+}
+
 }  // namespace mesh::relay

@@ -11,6 +11,7 @@
 
 #include "base/error.hpp"
 #include "relay/settings.hpp"
+#include "tls/client.hpp"
 #include "tls/server.hpp"
 
 namespace mesh::relay {
@@ -39,6 +40,10 @@ class CertificateStore {
   /// What is in use, without tickets and scope. kInvalid if that is not enough to listen: no certificate at all, or
   /// clients have to be verified and there is nobody to verify them by.
   [[nodiscard]] base::Result<tls::ServerOptions> options() const;
+
+  /// The same for the other side: what is shown, if anything is named, and who is trusted. kInvalid if what is named
+  /// can't be used.
+  [[nodiscard]] base::Result<tls::ClientContext::Options> client_options() const;
 
   [[nodiscard]] const TlsSettings& settings() const { return settings_; }
   /// In the order of the settings, those of a folder by name.

@@ -21,6 +21,8 @@ constexpr base::log::Logger kLog{"relay"};
 /// A slow start's small records come back after so long without a byte.
 constexpr auto kRest = std::chrono::seconds(1);
 
+constexpr std::string_view kNoAnswer = "no backend answers";
+
 constexpr std::string_view why(int errnum) {
   switch (errnum) {
     case ECONNRESET:
@@ -31,6 +33,33 @@ constexpr std::string_view why(int errnum) {
     default:
       return "network";
   }
+}
+
+/// Why TLS with a backend failed, for people.
+std::string remedy_for(const tls::Session& session, const std::optional<tls::CertificateFacts>& shown) {
+  switch (session.failure()) {
+    case tls::Failure::kNotTls:
+      return "the backend does not speak TLS at this port; remove tls of the service, or name another port";
+    case tls::Failure::kAlert:
+      return "the backend's own log says what it did not like; perhaps it wants a certificate: set tls.certificate";
+    case tls::Failure::kVersion:
+    case tls::Failure::kCipher:
+      return "set tls.min_version, or enable TLS 1.2 or 1.3 at the backend";
+    case tls::Failure::kCertificate:
+      break;
+    default:
+      return {};
+  }
+  if (session.error() == "name mismatch" && shown) {
+    std::string names;
+    for (const auto* list : {&shown->dns_names, &shown->addresses}) {
+      for (const std::string& name : *list) names += (names.empty() ? "" : ", ") + name;
+    }
+    return "its certificate is for " + (names.empty() ? "nobody" : names) + "; set tls.server_name to one of them";
+  }
+  const std::string of = shown ? shown->subject : "the backend";
+  if (session.error() == "certificate expired") return "renew the certificate of " + of;
+  return "set tls.ca to who issued the certificate of " + of + (shown ? ": " + shown->issuer : "");
 }
 
 std::uint64_t key_of(const base::IpAddress& ip) { return base::hash64(ip.bytes); }
@@ -116,8 +145,12 @@ void Connection::admit() {
   const Gate::Source source = listener_->gate->enter_source(source_.ip);
   if (source == Gate::Source::kRefused) return fail("limit: connections per source");
   source_counted_ = source == Gate::Source::kCounted;
+  if (originates()) {
+    if (!listener_->backend_tls) return fail("tls: its files are of no use");
+    return route({});
+  }
   if (listener_->tls) {
-    session_.emplace(listener_->tls);
+    session_ = &sessions_.emplace<tls::ServerSession>(listener_->tls);
     state_ = State::kHandshaking;
   } else {
     state_ = State::kPeeking;
@@ -168,20 +201,22 @@ void Connection::on_deadline(base::TimePoint now) {
       if (now < due) return host_.loop().arm(deadline_, due);
       return end(listener_->stats->ended, "idle", false);
     }
+    case State::kHandshaking:
+      return handshake_failed("handshake timeout");
     default:
-      return fail(state_ == State::kHandshaking ? "handshake timeout" : "hello timeout");
+      return fail("hello timeout");
   }
 }
 
-/// What was kept, or what comes. `count`: of it; 0 at the end, or -errno. What is not taken the caller puts back.
-std::span<const std::byte> Connection::take_from_client(std::int64_t& count) {
+/// What comes. `count`: of it; 0 at the end, or -errno. What is not taken the caller keeps.
+std::span<const std::byte> Connection::take_from(Leg& leg, std::int64_t& count) {
   count = 0;
-  if (!client_.readable) {
+  if (!leg.readable) {
     count = -EAGAIN;
     return {};
   }
   const std::span<std::byte> buffer = host_.input_buffer();
-  count = client_.receive(buffer);
+  count = leg.receive(buffer);
   if (count <= 0) return {};
   return buffer.first(static_cast<std::size_t>(count));
 }
@@ -189,7 +224,7 @@ std::span<const std::byte> Connection::take_from_client(std::int64_t& count) {
 /// Appends what came to what is not understood yet. False: nothing more for now, or the connection is over.
 bool Connection::read_more() {
   std::int64_t count = 0;
-  const auto bytes = take_from_client(count);
+  const auto bytes = take_from(client_, count);
   if (count == -EAGAIN) return false;
   if (count <= 0) {
     fail("client gave up");
@@ -231,12 +266,12 @@ std::string Connection::proxy_header() const {
     ::getsockname(client_.fd.get(), reinterpret_cast<sockaddr*>(&own), &length);
     header.destination = base::SocketAddress::from_sockaddr(own);
   }
-  if (session_) {
-    header.alpn = session_->alpn();
-    header.authority = session_->server_name();
-    const auto peer = session_->peer();
-    header.tls = ProxyTls{.version = std::string(session_->version()),
-                          .cipher = std::string(session_->cipher()),
+  if (const auto* session = std::get_if<tls::ServerSession>(&sessions_)) {
+    header.alpn = session->alpn();
+    header.authority = session->server_name();
+    const auto peer = session->peer();
+    header.tls = ProxyTls{.version = std::string(session->version()),
+                          .cipher = std::string(session->cipher()),
                           .certificate = peer.has_value(),
                           .common_name = peer ? peer->subject : std::string()};
   }
@@ -244,48 +279,87 @@ std::string Connection::proxy_header() const {
 }
 
 void Connection::handshake() {
+  Leg& peer = outer();
   while (true) {
-    if (flush_client() == Flush::kFailed) return fail("client gave up");
+    if (flush_outer() == Flush::kFailed) return handshake_failed(gone(peer, "gave up"));
     std::span<const std::byte> bytes;
     if (unread_.empty()) {
       std::int64_t count = 0;
-      bytes = take_from_client(count);
-      if (count == -EAGAIN) return;
-      if (count <= 0) return fail("client gave up");
+      bytes = take_from(peer, count);
+      if (count == -EAGAIN) break;
+      if (count <= 0) return handshake_failed(gone(peer, "gave up"));
     } else {
-      if (!session_->output().empty()) return;
+      if (!session_->output().empty()) break;
       bytes = unread_;
     }
     const std::span<std::byte> plain = host_.plain_buffer();
     const auto read = session_->read(bytes, plain);
-    backend_.pending.insert(backend_.pending.end(), plain.begin(),
-                            plain.begin() + static_cast<std::ptrdiff_t>(read.plain));
+    inner().pending.insert(inner().pending.end(), plain.begin(),
+                           plain.begin() + static_cast<std::ptrdiff_t>(read.plain));
     const auto rest = bytes.subspan(read.taken);
     unread_ = std::vector<std::byte>(rest.begin(), rest.end());
-    const Flush flushed = flush_client();
+    const Flush flushed = flush_outer();
     switch (session_->state()) {
       case tls::Session::State::kHandshake:
-        if (flushed == Flush::kFailed) return fail("client gave up");
+        if (flushed == Flush::kFailed) return handshake_failed(gone(peer, "gave up"));
         continue;
       case tls::Session::State::kFailed:
-        kLog.info("handshake failed",
-                  {{"listener", listener_->settings.name}, {"peer", source_.to_string()}, {"err", session_->error()}});
-        return fail("tls: " + std::string(tls::to_string(session_->failure())));
+        complain();
+        return handshake_failed(failure_label());
       case tls::Session::State::kClosed:
-        client_ended_ = true;
+        peer.ended = true;
         [[fallthrough]];
       case tls::Session::State::kOpen:
-        if (flushed == Flush::kFailed) return fail("client gave up");
+        if (flushed == Flush::kFailed) return handshake_failed(gone(peer, "gave up"));
         listener_->stats->handshakes.add(std::string(session_->version()) + " " + std::string(session_->cipher()));
         if (session_->resumed()) ListenerStats::add(listener_->stats->resumed);
-        if (session_->answers_challenge()) {
-          session_->finish();
-          std::ignore = flush_client();
-          return fail("acme challenge answered");
-        }
-        return route(session_->server_name());
+        if (originates()) return begin_relaying();
+        return accepted();
     }
   }
+  // Nothing is read from the client meanwhile; but one that is gone needs no backend.
+  if (originates() && client_.broken) fail("client gave up");
+}
+
+/// TLS with a client is open.
+void Connection::accepted() {
+  auto& session = std::get<tls::ServerSession>(sessions_);
+  if (!session.answers_challenge()) return route(session.server_name());
+  session.finish();
+  std::ignore = flush_outer();
+  fail("acme challenge answered");
+}
+
+/// Few words, whoever the peer is: they are names of counters.
+std::string Connection::failure_label() const {
+  const bool certificate = session_->failure() == tls::Failure::kCertificate;
+  if (originates() && certificate) return "certificate: " + session_->error();
+  return "tls: " + std::string(tls::to_string(session_->failure()));
+}
+
+std::string Connection::gone(const Leg& leg, std::string_view how) const {
+  return std::string(name_of(leg)) + " " + std::string(how);
+}
+
+/// Says what an operator needs to put it right.
+void Connection::complain() {
+  if (!originates()) {
+    return kLog.info(
+        "handshake failed",
+        {{"listener", listener_->settings.name}, {"peer", source_.to_string()}, {"err", session_->error()}});
+  }
+  const auto shown = std::get<tls::ClientSession>(sessions_).peer();
+  kLog.warn("handshake failed", {{"service", listener_->settings.name},
+                                 {"peer", backend_address_.to_string()},
+                                 {"server_name", listener_->backend_name},
+                                 {"err", session_->error()},
+                                 {"remedy", remedy_for(*session_, shown)}});
+}
+
+/// Of the side that TLS is spoken with. A backend may be replaced by another: the client has sent nothing yet.
+void Connection::handshake_failed(std::string reason) {
+  if (!originates()) return fail(reason);
+  backend_failed(std::move(reason));
 }
 
 void Connection::route(std::string_view server_name) {
@@ -297,13 +371,18 @@ void Connection::route(std::string_view server_name) {
 
 /// Begins to connect to a backend that was not tried yet.
 void Connection::dial() {
+  state_ = State::kDialing;
   while (tried_.size() < kDialsMax) {
     const auto choice = target_->choose(host_.random(), key_of(source_.ip), tried_);
     if (!choice) break;
     if (!tried_.empty()) ListenerStats::add(listener_->stats->retries);
     tried_.push_back(choice->route);
+    backend_address_ = choice->address;
     backend_.fd = host_.dial(choice->address);
-    if (!backend_.fd.valid()) continue;
+    if (!backend_.fd.valid()) {
+      backend_problem_ = kNoAnswer;
+      continue;
+    }
     load_ = choice->load;
     load_->active.fetch_add(1, std::memory_order_relaxed);
     backend_.readable = backend_.writable = backend_.hung_up = backend_.broken = false;
@@ -311,21 +390,43 @@ void Connection::dial() {
     host_.loop().arm(deadline_, host_.loop().now() + listener_->settings.limits.connect_timeout);
     return;
   }
-  fail(tried_.empty() ? "no backend is up" : "no backend answers");
+  fail(tried_.empty() ? "no backend is up" : backend_problem_);
 }
 
 void Connection::on_dialed(int errnum) {
-  if (errnum != 0) {
-    close_backend();
-    return dial();
-  }
+  if (errnum != 0) return backend_failed(std::string(kNoAnswer));
+  if (originates()) return begin_session();
   if (listener_->settings.proxy_protocol.send) {
     const std::string header = proxy_header();
     const auto bytes = std::as_bytes(std::span(header));
     backend_.pending.insert(backend_.pending.begin(), bytes.begin(), bytes.end());
   }
+  begin_relaying();
+}
+
+void Connection::begin_session() {
+  session_ = &sessions_.emplace<tls::ClientSession>(listener_->backend_tls, listener_->backend_name);
+  state_ = State::kHandshaking;
+  host_.loop().arm(deadline_, host_.loop().now() + listener_->settings.limits.handshake_timeout);
+  handshake();
+}
+
+/// Tries another.
+void Connection::backend_failed(std::string reason) {
+  close_backend();
+  if (originates()) {
+    session_ = nullptr;
+    sessions_.emplace<std::monostate>();
+    unread_.clear();
+  }
+  backend_problem_ = std::move(reason);
+  dial();
+}
+
+void Connection::begin_relaying() {
   target_.reset();
   tried_ = {};
+  backend_problem_ = {};
   ListenerStats::add(listener_->stats->relayed);
   state_ = State::kRelaying;
   active_at_ = host_.loop().now();
@@ -335,80 +436,90 @@ void Connection::on_dialed(int errnum) {
 
 void Connection::relay() {
   const base::TimePoint now = host_.loop().now();
-  if (session_ && now - active_at_ >= kRest) session_->rested();
-  std::size_t up = kTurnBytes;
-  std::size_t down = kTurnBytes;
-  if (!relay_up(up) || !relay_down(down)) return;
+  if (session_ != nullptr && now - active_at_ >= kRest) session_->rested();
+  std::size_t in = kTurnBytes;
+  std::size_t out = kTurnBytes;
+  if (!relay_in(in) || !relay_out(out)) return;
   // Who has said its last word is not read any more, and so would not be missed.
-  if (client_.broken && up_done_) return end(listener_->stats->ended, "client reset", true);
-  if (backend_.broken && backend_ended_) return end(listener_->stats->ended, "backend reset", true);
+  if (client_.broken && backend_.told) return end(listener_->stats->ended, "client reset", true);
+  if (backend_.broken && backend_.ended) return end(listener_->stats->ended, "backend reset", true);
   // Answers of TLS itself may have come up, whichever way bytes went.
-  if (session_ && flush_client() == Flush::kFailed) return end(listener_->stats->ended, "client reset", true);
-  if (up != kTurnBytes || down != kTurnBytes) active_at_ = now;
-  if (up_done_ && down_done_) return end(listener_->stats->ended, "closed", false);
-  if (up == 0 || down == 0) host_.wants_turn(*this);
+  if (session_ != nullptr && flush_outer() == Flush::kFailed) {
+    return end(listener_->stats->ended, gone(outer(), "reset"), true);
+  }
+  if (in != kTurnBytes || out != kTurnBytes) active_at_ = now;
+  if (client_.told && backend_.told) return end(listener_->stats->ended, "closed", false);
+  if (in == 0 || out == 0) host_.wants_turn(*this);
 }
 
-/// From the client to the backend. False: the connection is over.
-bool Connection::relay_up(std::size_t& budget) {
+void Connection::count(const Leg& from, std::size_t bytes) const {
+  ListenerStats& stats = *listener_->stats;
+  ListenerStats::add(&from == &client_ ? stats.bytes_received : stats.bytes_sent, bytes);
+}
+
+/// From outside to inside. False: the connection is over.
+bool Connection::relay_in(std::size_t& budget) {
   Tally& ended = listener_->stats->ended;
-  while (budget > 0 && !up_done_) {
-    switch (backend_.flush()) {
+  Leg& from = outer();
+  Leg& to = inner();
+  while (budget > 0 && !to.told) {
+    switch (to.flush()) {
       case Flush::kBlocked:
         return true;
       case Flush::kFailed:
-        return end(ended, "backend reset", true), false;
+        return end(ended, gone(to, "reset"), true), false;
       case Flush::kDone:
         break;
     }
-    if (client_ended_) {
-      ::shutdown(backend_.fd.get(), SHUT_WR);
-      up_done_ = true;
+    if (from.ended) {
+      ::shutdown(to.fd.get(), SHUT_WR);
+      to.told = true;
       return true;
     }
     std::span<const std::byte> bytes = unread_;
     if (unread_.empty()) {
       std::int64_t count = 0;
-      bytes = take_from_client(count);
+      bytes = take_from(from, count);
       if (count == -EAGAIN) return true;
-      if (count < 0)
-        return end(ended, std::string("client ") + std::string(why(static_cast<int>(-count))), true), false;
+      if (count < 0) return end(ended, gone(from, why(static_cast<int>(-count))), true), false;
       if (count == 0) {
-        client_ended_ = true;
+        from.ended = true;
         continue;
       }
     }
     const std::size_t came = bytes.size();
     std::span<const std::byte> plain = bytes;
-    if (session_) {
+    if (session_ != nullptr) {
       const auto buffer = host_.plain_buffer();
       const auto read = session_->read(bytes, buffer);
       plain = buffer.first(read.plain);
       const auto rest = bytes.subspan(read.taken);
       if (!rest.empty() || !unread_.empty()) unread_ = std::vector<std::byte>(rest.begin(), rest.end());
       if (session_->state() == tls::Session::State::kFailed) {
-        std::ignore = flush_client();  // the alert
-        return end(ended, "tls: " + std::string(tls::to_string(session_->failure())), true), false;
+        std::ignore = flush_outer();  // the alert
+        return end(ended, failure_label(), true), false;
       }
-      client_ended_ = session_->state() == tls::Session::State::kClosed;
-      if (!unread_.empty() && read.taken == 0 && flush_client() != Flush::kDone) return true;
+      from.ended = session_->state() == tls::Session::State::kClosed;
+      if (!unread_.empty() && read.taken == 0 && flush_outer() != Flush::kDone) return true;
     }
-    ListenerStats::add(listener_->stats->bytes_received, plain.size());
+    count(from, plain.size());
     budget -= std::min(budget, came);
-    if (backend_.send(plain) == Flush::kFailed) return end(ended, "backend reset", true), false;
+    if (to.send(plain) == Flush::kFailed) return end(ended, gone(to, "reset"), true), false;
   }
   return true;
 }
 
-/// From the backend to the client. False: the connection is over.
-bool Connection::relay_down(std::size_t& budget) {
+/// From inside to outside. False: the connection is over.
+bool Connection::relay_out(std::size_t& budget) {
   Tally& ended = listener_->stats->ended;
-  while (budget > 0 && !down_done_) {
-    switch (flush_client()) {
+  Leg& from = inner();
+  Leg& to = outer();
+  while (budget > 0 && !to.told) {
+    switch (flush_outer()) {
       case Flush::kBlocked:
         return true;
       case Flush::kFailed:
-        return end(ended, "client reset", true), false;
+        return end(ended, gone(to, "reset"), true), false;
       case Flush::kDone:
         break;
     }
@@ -417,44 +528,45 @@ bool Connection::relay_down(std::size_t& budget) {
       if (unsent_.empty()) unsent_ = {};
       continue;
     }
-    if (backend_ended_) {
-      if (session_ && !std::exchange(finished_, true)) {
+    if (from.ended) {
+      if (session_ != nullptr && !std::exchange(finished_, true)) {
         session_->finish();
         continue;
       }
-      ::shutdown(client_.fd.get(), SHUT_WR);
-      down_done_ = true;
+      ::shutdown(to.fd.get(), SHUT_WR);
+      to.told = true;
       return true;
     }
-    if (!backend_.readable) return true;
+    if (!from.readable) return true;
     const std::span<std::byte> buffer = host_.plain_buffer();
-    const std::int64_t count = backend_.receive(buffer);
-    if (count == -EAGAIN) return true;
-    if (count < 0) return end(ended, std::string("backend ") + std::string(why(static_cast<int>(-count))), true), false;
-    if (count == 0) {
-      backend_ended_ = true;
+    const std::int64_t got = from.receive(buffer);
+    if (got == -EAGAIN) return true;
+    if (got < 0) return end(ended, gone(from, why(static_cast<int>(-got))), true), false;
+    if (got == 0) {
+      from.ended = true;
       continue;
     }
-    const auto bytes = std::span<const std::byte>(buffer).first(static_cast<std::size_t>(count));
-    ListenerStats::add(listener_->stats->bytes_sent, bytes.size());
+    const auto bytes = std::span<const std::byte>(buffer).first(static_cast<std::size_t>(got));
+    count(from, bytes.size());
     budget -= std::min(budget, bytes.size());
-    if (session_) {
+    if (session_ != nullptr) {
       const auto rest = bytes.subspan(session_->write(bytes));
       if (!rest.empty()) unsent_.assign(rest.begin(), rest.end());
-    } else if (client_.send(bytes) == Flush::kFailed) {
-      return end(ended, "client reset", true), false;
+    } else if (to.send(bytes) == Flush::kFailed) {
+      return end(ended, gone(to, "reset"), true), false;
     }
   }
   return true;
 }
 
-Connection::Flush Connection::flush_client() {
-  if (!session_) return client_.flush();
+Connection::Flush Connection::flush_outer() {
+  Leg& leg = outer();
+  if (session_ == nullptr) return leg.flush();
   while (!session_->output().empty()) {
-    if (!client_.writable) return Flush::kBlocked;
-    const std::int64_t count = client_.send_some(session_->output());
-    if (count < 0) return Flush::kFailed;
-    session_->sent(static_cast<std::size_t>(count));
+    if (!leg.writable) return Flush::kBlocked;
+    const std::int64_t sent = leg.send_some(session_->output());
+    if (sent < 0) return Flush::kFailed;
+    session_->sent(static_cast<std::size_t>(sent));
   }
   return Flush::kDone;
 }

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // One connection of a client: one state machine from accept to the end.
 //
-//   kProxyHeader ─▶ kHandshaking ─▶ kDialing ─▶ kRelaying ─▶ kEnded
-//              └──▶ kPeeking ──────────┘    └─▶ (next backend)
+//   kProxyHeader ─▶ kHandshaking ─▶ kDialing ─▶ kRelaying ─▶ kEnded       TLS ends here
+//              └──▶ kPeeking ──────────┘    └─▶ (next backend)              it goes through
+//                                   kDialing ─▶ kHandshaking ─▶ kRelaying   it begins here
+//                                          └─▶ (next backend) ◀┘
+//
+// One side is the outer one, where TLS is spoken, the other the inner one with plain bytes: clients are outside where
+// TLS ends, backends where it begins.
 //
 // It reads and writes by itself when its descriptors are ready, into buffers that all connections of a worker share, so
 // an idle connection holds none. What one side does not take yet is kept (at most one such buffer), and nothing more is
@@ -16,6 +21,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/address.hpp"
@@ -78,6 +84,8 @@ class Connection {
     bool writable = false;
     bool hung_up = false;  ///< Its end is among what can be read.
     bool broken = false;   ///< It was reset, or the network gave it up.
+    bool ended = false;    ///< Nothing more comes from it.
+    bool told = false;     ///< It knows that nothing more comes from the other side.
     std::vector<std::byte> pending;
     std::size_t sent = 0;  ///< Of `pending`.
 
@@ -103,35 +111,48 @@ class Connection {
   void route(std::string_view server_name);
   void dial();
   void on_dialed(int errnum);
+  void accepted();
+  void begin_session();
+  void backend_failed(std::string reason);
+  void handshake_failed(std::string reason);
+  [[nodiscard]] std::string failure_label() const;
+  void complain();
+  void begin_relaying();
   void relay();
-  bool relay_up(std::size_t& budget);
-  bool relay_down(std::size_t& budget);
-  [[nodiscard]] std::span<const std::byte> take_from_client(std::int64_t& count);
+  bool relay_in(std::size_t& budget);
+  bool relay_out(std::size_t& budget);
+  [[nodiscard]] std::span<const std::byte> take_from(Leg& leg, std::int64_t& count);
   [[nodiscard]] std::string proxy_header() const;
-  [[nodiscard]] Flush flush_client();
+  [[nodiscard]] Flush flush_outer();
+  [[nodiscard]] bool originates() const { return listener_->settings.mode == Mode::kOriginate; }
+  [[nodiscard]] Leg& outer() { return originates() ? backend_ : client_; }
+  [[nodiscard]] Leg& inner() { return originates() ? client_ : backend_; }
+  [[nodiscard]] std::string_view name_of(const Leg& leg) const { return &leg == &client_ ? "client" : "backend"; }
+  [[nodiscard]] std::string gone(const Leg& leg, std::string_view how) const;
+  void count(const Leg& from, std::size_t bytes) const;
   void close_backend();
   void end(Tally& tally, std::string_view reason, bool reset);
-  void fail(std::string_view reason) { end(listener_->stats->failed, reason, false); }
+  /// An application that knows nothing of TLS shall see that it is not the server's own end.
+  void fail(std::string_view reason) { end(listener_->stats->failed, reason, originates()); }
 
   ConnectionHost& host_;
   ListenerPtr listener_;
   State state_ = State::kHandshaking;
   bool source_counted_ = false;
-  bool client_ended_ = false;  ///< Nothing more comes from the client.
-  bool up_done_ = false;       ///< And the backend knows.
-  bool backend_ended_ = false;
-  bool down_done_ = false;
   bool finished_ = false;  ///< The session was told that nothing more will be written.
-  std::optional<tls::ServerSession> session_;
+  std::variant<std::monostate, tls::ServerSession, tls::ClientSession> sessions_;
+  tls::Session* session_ = nullptr;  ///< Of them, if there is one.
   Leg client_;
   Leg backend_;
   base::SocketAddress source_;
   std::optional<base::SocketAddress> destination_;  ///< As a proxy said it.
-  std::vector<std::byte> unread_;                   ///< From the client: not understood yet.
-  std::vector<std::byte> unsent_;                   ///< From the backend: not encrypted yet.
+  std::vector<std::byte> unread_;                   ///< From outside: not understood yet.
+  std::vector<std::byte> unsent_;                   ///< From inside: not encrypted yet.
   TargetPtr target_;
   std::shared_ptr<EndpointLoad> load_;
   std::vector<std::uint32_t> tried_;
+  base::SocketAddress backend_address_;
+  std::string backend_problem_;  ///< Why the last one that was tried is not connected.
   base::TimePoint active_at_{};  ///< When a byte went either way last.
   io::MemberWatch<Connection, &Connection::on_client> client_watch_{*this};
   io::MemberWatch<Connection, &Connection::on_backend> backend_watch_{*this};

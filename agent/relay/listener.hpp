@@ -11,6 +11,7 @@
 #include "relay/settings.hpp"
 #include "relay/stats.hpp"
 #include "relay/target.hpp"
+#include "tls/client.hpp"
 #include "tls/name_index.hpp"
 #include "tls/server.hpp"
 
@@ -26,11 +27,13 @@ struct Listener {
   ListenerSettings settings;
   std::shared_ptr<base::Fd> fd;  ///< Of the listening socket.
   std::shared_ptr<Gate> gate;
-  std::shared_ptr<ListenerStats> stats;           ///< This worker's.
-  std::shared_ptr<const tls::ServerContext> tls;  ///< This worker's; null: TLS goes through.
-  tls::NameIndex names;                           ///< Into `targets`.
-  std::vector<TargetPtr> targets;                 ///< Of the routes; null: the service is not known.
-  TargetPtr fallback;                             ///< Of settings.service; null: none.
+  std::shared_ptr<ListenerStats> stats;                   ///< This worker's.
+  std::shared_ptr<const tls::ServerContext> tls;          ///< This worker's; null: TLS goes through.
+  std::shared_ptr<const tls::ClientContext> backend_tls;  ///< This worker's, of mode originate; null: of no use.
+  std::string backend_name;                               ///< That backends have to show a certificate for.
+  tls::NameIndex names;                                   ///< Into `targets`.
+  std::vector<TargetPtr> targets;                         ///< Of the routes; null: the service is not known.
+  TargetPtr fallback;                                     ///< Of settings.service; null: none.
 
   [[nodiscard]] const TargetPtr& target_for(std::string_view server_name) const {
     const auto route = names.find(server_name);

@@ -15,6 +15,7 @@ namespace mesh::relay {
 enum class Mode : std::uint8_t {
   kTerminate,    ///< TLS ends here; backends get plain bytes.
   kPassthrough,  ///< TLS goes through; only the name that the client asks for is read.
+  kOriginate,    ///< Clients of this host send plain bytes; TLS begins here. Not of the configuration's listeners.
 };
 
 /// Connections that ask for a name (SNI) go to a service.
@@ -80,6 +81,7 @@ struct Settings {
   std::uint32_t workers = 0;  ///< Threads; 0: one for each CPU that the process may use, at most kWorkersMax.
   std::chrono::seconds drain_timeout{60};  ///< How long a relay that has a successor keeps its connections.
   std::vector<ListenerSettings> listeners;
+  Limits originate;  ///< Of each service that TLS is originated for.
   bool operator==(const Settings&) const = default;
 };
 

@@ -5,35 +5,54 @@
 #include <openssl/x509v3.h>
 
 #include "base/address.hpp"
+#include "tls/context.hpp"
 
 namespace mesh::tls {
 namespace {
 
 /// Length-prefixed protocol names, as ALPN wants them.
-constexpr std::string_view kHttp1Protocols("\x08http/1.1");
-constexpr std::string_view kHttp2Protocols("\x02h2");
+std::string alpn_list(const std::vector<std::string>& protocols) {
+  std::string list;
+  for (const std::string& protocol : protocols) list += static_cast<char>(protocol.size()) + protocol;
+  return list;
+}
 
 }  // namespace
 
+struct ClientCallbacks {
+  /// The library forgets a certificate that it refuses.
+  static int verified(int good, X509_STORE_CTX* chain) {
+    if (good == 1) return good;
+    const auto* ssl = static_cast<const SSL*>(X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()));
+    X509* shown = X509_STORE_CTX_get0_cert(chain);
+    if (shown != nullptr) static_cast<ClientSession*>(SSL_get_app_data(ssl))->refused_ = facts_of(shown);
+    return good;
+  }
+};
+
 base::Result<std::shared_ptr<const ClientContext>> ClientContext::make(const Options& options) {
-  SSL_CTX* context = SSL_CTX_new(TLS_client_method());
+  SSL_CTX* context = SSL_CTX_new_ex(options.library->get(), nullptr, TLS_client_method());
   MESH_ASSERT(context != nullptr);
-  std::shared_ptr<const ClientContext> made(new ClientContext(context, options.verify));
-  SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+  std::shared_ptr<const ClientContext> made(new ClientContext(context, options));
+  SSL_CTX_set_min_proto_version(context, options.tls12 ? TLS1_2_VERSION : TLS1_3_VERSION);
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
-  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_verify(context, options.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
-  const std::string_view protocols = options.alpn == Alpn::kHttp2 ? kHttp2Protocols : kHttp1Protocols;
+  SSL_CTX_set_verify(context, options.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE,
+                     options.verify ? ClientCallbacks::verified : nullptr);
+  const std::string protocols = alpn_list(options.alpn);
   SSL_CTX_set_alpn_protos(context, reinterpret_cast<const unsigned char*>(protocols.data()),
                           static_cast<unsigned>(protocols.size()));
-  if (options.ca_file.empty()) {
-    SSL_CTX_set_default_verify_paths(context);
+  if (options.authorities) {
+    trust(context, *options.authorities);
+  } else if (options.ca_file.empty()) {
+    SSL_CTX_set1_cert_store(context, options.library->system_trust());
   } else if (SSL_CTX_load_verify_locations(context, options.ca_file.c_str(), nullptr) != 1) {
     return base::fail(base::ErrorKind::kInvalid,
                       "load CA certificates from " + options.ca_file + ": " + library_error(),
                       "name a readable PEM file with at least one certificate");
   }
+  if (options.certificate) MESH_CHECK(use(context, options.library->get(), *options.certificate));
   return made;
 }
 
@@ -41,6 +60,7 @@ ClientContext::~ClientContext() { SSL_CTX_free(context_); }
 
 ClientSession::ClientSession(std::shared_ptr<const ClientContext> context, const std::string& server_name)
     : Session(SSL_new(context->context_)), context_(std::move(context)) {
+  SSL_set_app_data(ssl(), this);
   SSL_set_connect_state(ssl());
   if (base::IpAddress::parse(server_name)) {
     if (context_->verify_) X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl()), server_name.c_str());
@@ -52,6 +72,12 @@ ClientSession::ClientSession(std::shared_ptr<const ClientContext> context, const
     }
   }
   handshake();
+}
+
+std::optional<CertificateFacts> ClientSession::peer() const {
+  if (refused_) return refused_;
+  X509* shown = SSL_get0_peer_certificate(ssl());
+  return shown == nullptr ? std::nullopt : std::optional(facts_of(shown));
 }
 
 }  // namespace mesh::tls

@@ -4,27 +4,33 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
-#include <string_view>
+#include <vector>
 
 #include "base/error.hpp"
+#include "tls/certificate.hpp"
+#include "tls/library.hpp"
 #include "tls/session.hpp"
 
 struct ssl_ctx_st;
 
 namespace mesh::tls {
 
-enum class Alpn { kHttp1, kHttp2 };
-
 /// What all connections under one configuration share. Immutable after make(); TLS 1.2 or later.
 class ClientContext {
  public:
   struct Options {
-    std::string ca_file;  ///< PEM; empty: the system's trust store.
+    std::string ca_file;                             ///< PEM of who issues certificates of servers ...
+    std::shared_ptr<const Authorities> authorities;  ///< ... or these; neither: the system's trust store.
     bool verify = true;
-    Alpn alpn = Alpn::kHttp1;
+    std::vector<std::string> alpn{"http/1.1"};         ///< Preferred first; empty: not negotiated.
+    std::shared_ptr<const Certificate> certificate{};  ///< To show; null: none.
+    bool tls12 = true;                                 ///< Besides TLS 1.3.
+    std::shared_ptr<const Library> library = Library::shared();
   };
-  /// kInvalid or kNotFound if ca_file can't be read or holds no certificate.
+  /// kInvalid or kNotFound if ca_file can't be read or holds no certificate; kInvalid if the library refuses the
+  /// certificate.
   static base::Result<std::shared_ptr<const ClientContext>> make(const Options& options);
   ~ClientContext();
   ClientContext(const ClientContext&) = delete;
@@ -32,7 +38,9 @@ class ClientContext {
 
  private:
   friend class ClientSession;
-  explicit ClientContext(ssl_ctx_st* context, bool verify) : context_(context), verify_(verify) {}
+  ClientContext(ssl_ctx_st* context, const Options& options)
+      : library_(options.library), context_(context), verify_(options.verify) {}
+  std::shared_ptr<const Library> library_;
   ssl_ctx_st* context_;
   bool verify_;
 };
@@ -42,8 +50,13 @@ class ClientSession final : public Session {
   /// `server_name`: DNS name (sent as SNI) or IP address; the certificate must be for it.
   ClientSession(std::shared_ptr<const ClientContext> context, const std::string& server_name);
 
+  /// What the server showed, verified or not; nothing if it did not come to that.
+  [[nodiscard]] std::optional<CertificateFacts> peer() const;
+
  private:
+  friend struct ClientCallbacks;
   std::shared_ptr<const ClientContext> context_;
+  std::optional<CertificateFacts> refused_;  ///< What was shown and not taken.
 };
 
 }  // namespace mesh::tls

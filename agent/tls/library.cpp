@@ -2,7 +2,10 @@
 #include "tls/library.hpp"
 
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
 
 #include "base/error.hpp"
 
@@ -24,7 +27,18 @@ Library::Library(OSSL_LIB_CTX* context)
   MESH_ASSERT(ticket_cipher_ != nullptr);
 }
 
+x509_store_st* Library::system_trust() const {
+  std::call_once(system_trust_once_, [this] {
+    system_trust_ = X509_STORE_new();
+    MESH_ASSERT(system_trust_ != nullptr);
+    X509_STORE_set_default_paths_ex(system_trust_, context_, nullptr);
+    ERR_clear_error();  // a host without any trusts nobody
+  });
+  return system_trust_;
+}
+
 Library::~Library() {
+  X509_STORE_free(system_trust_);
   EVP_CIPHER_free(ticket_cipher_);
   OSSL_LIB_CTX_free(context_);
 }

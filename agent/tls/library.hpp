@@ -4,9 +4,11 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 
 struct evp_cipher_st;
 struct ossl_lib_ctx_st;
+struct x509_store_st;
 
 namespace mesh::tls {
 
@@ -22,11 +24,15 @@ class Library {
 
   [[nodiscard]] ossl_lib_ctx_st* get() const { return context_; }                      ///< nullptr is the process's.
   [[nodiscard]] const evp_cipher_st* ticket_cipher() const { return ticket_cipher_; }  ///< AES-256-CBC
+  /// The system's trusted issuers, read at the first call.
+  [[nodiscard]] x509_store_st* system_trust() const;
 
  private:
   explicit Library(ossl_lib_ctx_st* context);
   ossl_lib_ctx_st* context_;
   evp_cipher_st* ticket_cipher_;
+  mutable std::once_flag system_trust_once_;
+  mutable x509_store_st* system_trust_ = nullptr;
 };
 
 }  // namespace mesh::tls

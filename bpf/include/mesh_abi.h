@@ -96,6 +96,7 @@ struct mesh_frontend_key {
 };
 
 #define MESH_SERVICE_IN_USE 1u
+#define MESH_SERVICE_TLS 2u /* nothing goes to it without TLS: what would pass untouched is refused */
 
 struct mesh_service {
   struct mesh_frontend_key frontend;
@@ -130,6 +131,7 @@ struct mesh_slot {
 #define MESH_BACKEND_USABLE 1u   /* may get new connections: affinity and UDP peers look at it, tables need not */
 #define MESH_BACKEND_EJECTED 2u  /* not usable, by its connections' experience: the next agent has to know it */
 #define MESH_BACKEND_LISTENER 4u /* a socket of the agent; where it has none, connections pass untouched */
+#define MESH_BACKEND_RELAY 8u    /* likewise of the relay; where it has none, connections are refused */
 
 struct mesh_backend {
   __u8 addr[16];
@@ -217,6 +219,7 @@ struct mesh_owner {
 };
 
 #define MESH_OWNER_FEEDBACK 1u /* the second line is filled, and what happens to the socket is counted */
+#define MESH_OWNER_RELAY 2u    /* it went to the relay, which goes on from there */
 
 /* Samples, best effort: an event is lost when the ring is full (EVENTS_DROPPED), counters are not. One per connection,
  * when its record ends. */
@@ -277,9 +280,10 @@ struct mesh_control {
   __u64 applied_wall_ns;  /* when; CLOCK_REALTIME */
   __u64 agent_start_wall_ns;
   __u32 agent_pid; /* of the last agent that held these maps, in its own pid namespace */
-  __u32 exempt_relay_cgroup; /* the relay's cgroup, likewise: the lower half of its id, which no two cgroups share. 0: none */
-  char holder[96];  /* bpffs directory these maps are pinned in, zero-terminated */
-  char version[32]; /* of that agent, zero-terminated */
+  __u32
+      exempt_relay_cgroup; /* the relay's cgroup, likewise: the lower half of its id, which no two cgroups share. 0: none */
+  char holder[96];         /* bpffs directory these maps are pinned in, zero-terminated */
+  char version[32];        /* of that agent, zero-terminated */
 };
 
 #ifdef __cplusplus

@@ -40,7 +40,7 @@ struct mesh_choice {
   __u32 range_id;
   __u32 backend_id;
   __u32 backend_generation;
-  __u32 listener;    /* the backend is a socket of the agent, if it is there: mesh_listener.h */
+  __u32 listener;    /* MESH_BACKEND_LISTENER or _RELAY: a socket that may not be there; mesh_listener.h */
   __u32 by_affinity; /* the client's earlier backend was kept */
   __u32 compared[2]; /* the two draws of least_connections and latency; 0: none */
 };
@@ -130,7 +130,7 @@ static __always_inline int mesh_take_backend(__u32 service_id, __u32 backend_id,
   choice->port_be = backend->port_be;
   choice->backend_id = backend_id;
   choice->backend_generation = backend->generation;
-  choice->listener = backend->flags & MESH_BACKEND_LISTENER;
+  choice->listener = backend->flags & (MESH_BACKEND_LISTENER | MESH_BACKEND_RELAY);
   return 1;
 }
 

@@ -3,6 +3,7 @@
  * Services that the agent itself answers, in the network namespace of whoever asks: names. Their backend is a loopback
  * address; a socket of the agent's has to be there, or nothing is redirected. So an agent that is gone is not in
  * anybody's way, and no other process can take its place: only who may write the map `listeners` marks a socket.
+ * Services that the relay speaks TLS for are the same, but where its socket is not there they are refused.
  */
 #ifndef MESH_LISTENER_H
 #define MESH_LISTENER_H

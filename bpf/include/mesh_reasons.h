@@ -15,7 +15,7 @@
   X(BAD_RANGE, "bad_range", "a table entry is outside the maps; refused")                                          \
   X(FOREIGN_FRONTEND, "foreign_frontend", "a recycled frontend entry was recognised; treated as no service")       \
   X(PAUSED, "paused", "passed untouched: the service is paused; a pause of the whole mesh is not counted")         \
-  X(EXEMPT, "exempt", "passed untouched: a connection of the agent or the relay")                                            \
+  X(EXEMPT, "exempt", "passed untouched: a connection of the agent or the relay")                                  \
   X(DENIED_EARLIER, "denied_earlier", "another program on the cgroup denied it before us; left alone")             \
   X(OWNER_FULL, "owner_full", "no room for the socket's record; balanced, but getpeername() shows the backend")    \
   X(AFFINITY_FULL, "affinity_full", "no room for a session affinity entry; balanced without it")                   \
@@ -25,7 +25,10 @@
   X(OWNER_LEFT, "owner_left", "the record of a socket that closed or went elsewhere could not be deleted")         \
   X(EVENTS_DROPPED, "events_dropped",                                                                              \
     "no room in the ring buffer for the sample of an ended connection; counters are whole")                        \
-  X(LISTENER_ABSENT, "listener_absent", "passed untouched: the agent does not answer in this network namespace")
+  X(LISTENER_ABSENT, "listener_absent", "passed untouched: the agent does not answer in this network namespace")   \
+  X(RELAY_ABSENT, "relay_absent",                                                                                  \
+    "the relay does not listen in this network namespace; refused, not sent without TLS")                          \
+  X(TLS_PAUSED, "tls_paused", "paused, but the service must not be reached without TLS; refused")
 
 enum mesh_reason {
 #define MESH_REASON_ENUM(name, label, text) MESH_REASON_##name,

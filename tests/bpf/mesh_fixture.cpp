@@ -33,9 +33,11 @@ socklen_t fill(const base::Fd& fd, const base::SocketAddress& address, sockaddr_
 
 sockaddr* generic(sockaddr_storage& storage) { return reinterpret_cast<sockaddr*>(&storage); }
 
-Server bind_server(int type, const std::string& ip) {
+Server bind_server(int type, const std::string& ip, std::uint16_t port = 0) {
   const base::IpAddress address = *base::IpAddress::parse(ip);
-  Server server{open_socket(address.is_v4() ? AF_INET : AF_INET6, type), {address, 0}};
+  Server server{open_socket(address.is_v4() ? AF_INET : AF_INET6, type), {address, port}};
+  const int over_old_connections = 1;
+  ::setsockopt(server.fd.get(), SOL_SOCKET, SO_REUSEADDR, &over_old_connections, sizeof(over_old_connections));
   sockaddr_storage storage{};
   socklen_t length = fill(server.fd, server.address, storage);
   EXPECT_EQ(::bind(server.fd.get(), generic(storage), length), 0) << std::strerror(errno);
@@ -148,8 +150,8 @@ std::vector<std::uint32_t> Tables::backends_of(std::uint32_t service_id) const {
   return ids;
 }
 
-Server tcp_server(const std::string& ip) {
-  Server server = bind_server(SOCK_STREAM, ip);
+Server tcp_server(const std::string& ip, std::uint16_t port) {
+  Server server = bind_server(SOCK_STREAM, ip, port);
   EXPECT_EQ(::listen(server.fd.get(), 4096), 0);
   return server;
 }

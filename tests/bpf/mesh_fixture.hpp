@@ -69,7 +69,7 @@ struct Server {
   base::Fd fd;
   base::SocketAddress address;
 };
-Server tcp_server(const std::string& ip = "127.0.0.1");
+Server tcp_server(const std::string& ip = "127.0.0.1", std::uint16_t port = 0);  ///< Port 0: any.
 Server udp_server(const std::string& ip = "127.0.0.1");
 
 /// Thin calls that return errno (0: success).

@@ -11,6 +11,8 @@ namespace mesh::test {
 
 std::string hostile_clients() { return MESH_SOURCE_DIR "/tests/support/hostile_tls.py"; }
 
+std::string tls_backend() { return MESH_SOURCE_DIR "/tests/support/tls_backend.py"; }
+
 RelayProcess::RelayProcess(Lab& lab, const Host& host, const Agent& agent)
     : lab_(lab),
       host_(host),

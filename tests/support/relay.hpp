@@ -14,6 +14,9 @@ namespace mesh::test {
 /// them.
 std::string hostile_clients();
 
+/// A server that speaks TLS and says its name; its arguments are NAME CERTIFICATE KEY PORT, and perhaps CLIENT_CA.
+std::string tls_backend();
+
 class RelayProcess {
  public:
   RelayProcess(Lab& lab, const Host& host, const Agent& agent);

@@ -14,6 +14,7 @@
 #include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
 #include "discovery/service_keys.hpp"
+#include "discovery/service_tls_keys.hpp"
 #include "discovery/source_keys.hpp"
 
 namespace mesh::app {
@@ -103,7 +104,11 @@ TEST(ConfigurationPage, describes_every_key_as_the_decoder_knows_it) {
   check("### endpoints", discovery::kEndpointTable);
   check("### probe", discovery::kProbeTable);
   check("### ejection", discovery::kEjectionTable);
+  check("### tls", discovery::kServiceTlsTable);
   check("## relay", kRelayTable);
+  for (const Key& key : kRelayTable.keys) {
+    if (key.type == KeyType::kTable) check("### relay." + std::string(key.name), *key.table);
+  }
   check("### relay.listeners", kListenerTable);
   check("### relay.listeners.routes", kNameRouteTable);
   check("### relay.listeners.tls.certificates", kCertificateTable);

@@ -5,6 +5,7 @@
 
 #include "app/config.hpp"
 #include "app/relay_keeper.hpp"
+#include "app/relay_ports.hpp"
 
 namespace mesh::app {
 namespace {
@@ -83,6 +84,42 @@ TEST(RelayServices, are_those_that_listeners_name_as_they_are_routed) {
   EXPECT_EQ(services[3],
             (api::RelayService{
                 .name = "web", .algorithm = "maglev", .maglev_size = 4093, .endpoints = {{"10.0.0.2:80", 5}}}));
+}
+
+/// One of these, which applications reach by TLS.
+model::ServiceRoutePtr with_tls(const model::ServiceRoutePtr& route, const model::TlsPolicy& tls) {
+  auto service = std::make_shared<model::Service>(*route->service);
+  service->tls = std::make_shared<const model::TlsPolicy>(tls);
+  auto made = std::make_shared<model::ServiceRoute>(*route);
+  made->service = std::move(service);
+  return made;
+}
+
+TEST(RelayServices, a_listener_that_ends_tls_does_not_lead_to_a_service_that_must_have_it) {
+  model::RoutingTable table;
+  table.services = {with_tls(make_route("web", "240.0.0.1:80"), {})};
+  relay::Settings settings;
+  settings.listeners.push_back({.name = "a", .mode = relay::Mode::kPassthrough, .service = "web"});
+  EXPECT_EQ(relay_services(settings, table).at(0).error, "");
+  settings.listeners.push_back({.name = "b", .mode = relay::Mode::kTerminate, .service = "web"});
+  EXPECT_NE(relay_services(settings, table).at(0).error.find("has tls"), std::string::npos);
+  EXPECT_TRUE(relay_services(settings, table).at(0).endpoints.empty());
+}
+
+TEST(RelayOutbound, says_where_connections_come_and_how_tls_is_spoken) {
+  auto table = std::make_shared<model::RoutingTable>();
+  table->services = {make_route("plain", "240.0.0.1:80"),
+                     with_tls(make_route("web", "240.0.0.2:443"), {.server_name = "web.test", .ca = "/ca.pem"}),
+                     with_tls(make_route("x.test", "240.0.0.3:443"), {})};
+  const auto outbound = relay_outbound(*table, *RelayPorts(15400).stand_in(table));
+  ASSERT_EQ(outbound.size(), 2U);
+  EXPECT_EQ(outbound[0].name, "web:443");
+  EXPECT_EQ(outbound[0].frontend, "240.0.0.2:443");
+  EXPECT_EQ(outbound[0].listen, "127.0.0.1:15400");
+  EXPECT_EQ(outbound[0].tls,
+            (api::RelayTls{.mode = "originate", .server_name = "web.test", .ca = "/ca.pem", .min_version = "1.2"}));
+  EXPECT_EQ(outbound[0].service.endpoints, (std::vector<api::RelayEndpoint>{{"10.0.0.2:80", 5}}));
+  EXPECT_EQ(outbound[1].tls.server_name, "x.test") << "the service's own name";
 }
 
 }  // namespace

@@ -95,6 +95,24 @@ TEST(Compile, a_service_without_usable_backends_shares_the_empty_range) {
   EXPECT_EQ(bench.compiler->usage().ranges.used, 0u);
 }
 
+TEST(Compile, what_the_relay_takes_is_marked_so_and_a_pause_outlives_the_change) {
+  Bench bench;
+  bench.apply({support::route(kOrders)});
+  mesh_service paused = bench.store.service(1);
+  paused.pass_until_ns = MESH_FOREVER;
+  ASSERT_TRUE(bench.store.write_service(1, paused));
+  auto route = std::make_shared<model::ServiceRoute>(*support::route(with_endpoints({{"127.0.0.1:15400", 1}})));
+  auto service = std::make_shared<model::Service>(*route->service);
+  service->relay_listeners = true;
+  route->service = service;
+  bench.apply({route});
+  EXPECT_EQ(bench.store.service(1).flags, MESH_SERVICE_IN_USE | MESH_SERVICE_TLS);
+  EXPECT_EQ(bench.store.service(1).pass_until_ns, MESH_FOREVER);
+  EXPECT_EQ(bench.store.backend(3).flags, MESH_BACKEND_USABLE | MESH_BACKEND_RELAY);
+  bench.apply({support::route(kOrders)});
+  EXPECT_EQ(bench.store.service(1).flags, MESH_SERVICE_IN_USE);
+}
+
 TEST(Compile, an_unchanged_table_writes_nothing_whether_its_pointers_are_kept_or_not) {
   Bench bench;
   const auto route = support::route(kOrders);

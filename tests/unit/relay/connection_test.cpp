@@ -82,6 +82,23 @@ class ConnectionTest : public ::testing::Test, public ConnectionHost {
     return listener;
   }
 
+  /// The same for TLS that begins here, to backends with a certificate of shop.test.
+  std::shared_ptr<Listener> make_originating(int backends = 1) {
+    auto listener = make_listener(Mode::kOriginate, backends);
+    const auto end = std::chrono::system_clock::now() + 1h;
+    const auto authority = test::make_authority("authority", end);
+    const auto pair = test::make_certificate_for("DNS:shop.test", end, &authority);
+    tls::ServerOptions options;
+    options.certificates = {*tls::Certificate::parse(pair.certificate, pair.key)};
+    server_ = *tls::ServerContext::make(options, tls::Library::shared());
+    tls::ClientContext::Options client;
+    client.authorities = *tls::Authorities::parse(authority.certificate, "");
+    listener->backend_tls = *tls::ClientContext::make(client);
+    listener->backend_name = "shop.test";
+    return listener;
+  }
+  std::string serve(tls::ServerSession& server);
+
   void connect(const std::shared_ptr<Listener>& listener) {
     int ends[2] = {-1, -1};
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
@@ -129,6 +146,7 @@ class ConnectionTest : public ::testing::Test, public ConnectionHost {
   base::Fd backend_;
   int ended_ = 0;
   std::unique_ptr<Connection> connection_;
+  std::shared_ptr<const tls::ServerContext> server_;
 };
 
 TEST_F(ConnectionTest, who_looks_at_a_challenge_gets_its_answer_and_no_backend) {
@@ -339,6 +357,90 @@ TEST_F(ConnectionTest, without_a_proxy_header_where_one_is_wanted_nothing_is_rel
   step();
   ASSERT_EQ(failed().size(), 1U);
   EXPECT_TRUE(failed().begin()->first.starts_with("proxy header: ")) << failed().begin()->first;
+}
+
+/// What a backend that speaks TLS does with what came to it, until nothing more comes or another one is tried; what it
+/// decrypted.
+std::string ConnectionTest::serve(tls::ServerSession& server) {
+  std::string plain;
+  const std::size_t dialed = dialed_.size();
+  for (int i = 0; i < 20 && dialed_.size() == dialed; ++i) {
+    const std::string in = receive_all(backend_.get());
+    server.feed(std::as_bytes(std::span(in)), plain);
+    const auto out = server.output();
+    const std::size_t size = out.size();
+    if (size > 0) EXPECT_EQ(::send(backend_.get(), out.data(), size, MSG_NOSIGNAL), ssize_t(size));
+    server.sent(size);
+    step();
+    if (in.empty() && size == 0) break;
+  }
+  return plain;
+}
+
+TEST_F(ConnectionTest, begins_tls_for_a_client_that_knows_nothing_of_it) {
+  connect(make_originating());
+  ASSERT_EQ(::send(client_.get(), "question", 8, 0), 8);
+  tls::ServerSession server(server_);
+  EXPECT_EQ(serve(server), "question");
+  EXPECT_EQ(server.server_name(), "shop.test");
+  EXPECT_EQ(server.write(std::as_bytes(std::span("answer", 6))), 6U);
+  serve(server);
+  EXPECT_EQ(receive_all(client_.get()), "answer");
+  EXPECT_EQ(stats_->bytes_received, 8U);
+  EXPECT_EQ(stats_->bytes_sent, 6U);
+  // Half-close, and then the other half.
+  ::shutdown(client_.get(), SHUT_WR);
+  step();
+  serve(server);
+  EXPECT_EQ(server.state(), tls::Session::State::kClosed);
+  EXPECT_EQ(server.write(std::as_bytes(std::span("late", 4))), 4U);
+  server.finish();
+  serve(server);
+  ::shutdown(backend_.get(), SHUT_WR);
+  step();
+  EXPECT_EQ(receive_all(client_.get()), "late");
+  EXPECT_TRUE(relay::ended(client_.get()));
+  EXPECT_EQ(endings(), (Counts{{"closed", 1}}));
+  EXPECT_EQ(failed(), Counts{});
+}
+
+TEST_F(ConnectionTest, a_backend_with_another_name_gets_no_byte_and_others_are_tried) {
+  auto listener = make_originating(2);
+  listener->backend_name = "cart.test";
+  connect(listener);
+  ASSERT_EQ(::send(client_.get(), "secret", 6, 0), 6);
+  for (int i = 0; i < 2; ++i) {
+    tls::ServerSession server(server_);
+    EXPECT_EQ(serve(server), "") << "not a byte";
+  }
+  EXPECT_EQ(dialed_.size(), 2U);
+  EXPECT_EQ(failed(), (Counts{{"certificate: name mismatch", 1}}));
+  EXPECT_EQ(ended_, 1);
+  char byte = 0;
+  EXPECT_TRUE(::recv(client_.get(), &byte, 1, MSG_DONTWAIT) <= 0);
+}
+
+TEST_F(ConnectionTest, a_backend_that_speaks_no_tls_or_nothing_is_told_apart) {
+  connect(make_originating());
+  ASSERT_EQ(::send(backend_.get(), "SSH-2.0-OpenSSH\r\n", 17, 0), 17);
+  step();
+  EXPECT_EQ(failed(), (Counts{{"tls: not_tls", 1}}));
+  auto listener = make_originating();
+  connect(listener);
+  loop_.advance(listener->settings.limits.handshake_timeout + 1s);
+  EXPECT_EQ(failed(), (Counts{{"tls: not_tls", 1}, {"handshake timeout", 1}}));
+  connect(make_originating());
+  backend_.reset();
+  step();
+  EXPECT_EQ(failed().at("backend gave up"), 1U);
+}
+
+TEST_F(ConnectionTest, without_usable_files_nothing_is_sent) {
+  auto listener = make_originating();
+  listener->backend_tls.reset();
+  connect(listener);
+  EXPECT_EQ(dialed_.size(), 0U);
+  EXPECT_EQ(failed(), (Counts{{"tls: its files are of no use", 1}}));
 }
 
 TEST_F(ConnectionTest, sources_have_their_limit) {

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "discovery/service_tls_keys.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace mesh::discovery {
+
+using model::TlsPolicy;
+
+template <>
+struct EnumNames<model::TlsMode> {
+  static constexpr std::array<std::string_view, 1> names = {"originate"};
+  static constexpr std::array<model::TlsMode, 1> values = {model::TlsMode::kOriginate};
+};
+
+namespace {
+
+constexpr std::array<std::string_view, 2> kVersions = {"1.2", "1.3"};
+constexpr std::size_t kProtocolsMax = 16;
+
+template <std::string TlsPolicy::* Member>
+void decode_file(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (!text.empty() && !text.starts_with('/')) {
+    decoder.error(value, "a path starts with /");
+    return;
+  }
+  static_cast<TlsPolicy*>(target)->*Member = std::move(text);
+}
+
+void decode_server_name(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  std::ranges::transform(text, text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
+  if (!text.empty() && !is_server_name(text)) {
+    decoder.error(value, "'" + text + "' is neither a name nor an address that a certificate can be for",
+                  "write it as orders.example.com or 10.0.0.1");
+    return;
+  }
+  static_cast<TlsPolicy*>(target)->server_name = std::move(text);
+}
+
+void decode_alpn(Decoder& decoder, const Key&, const Value& value, void* target) {
+  std::vector<std::string> protocols;
+  if (!decoder.strings(value, protocols)) return;
+  const auto good = [](const std::string& one) { return !one.empty() && one.size() <= 255; };
+  if (protocols.size() > kProtocolsMax || !std::ranges::all_of(protocols, good)) {
+    decoder.error(value, "must be at most " + std::to_string(kProtocolsMax) + " names of 1 to 255 bytes",
+                  "write [http/1.1]");
+    return;
+  }
+  static_cast<TlsPolicy*>(target)->alpn = std::move(protocols);
+}
+
+constexpr Key kServiceTlsKeys[] = {
+    key<&TlsPolicy::mode>("mode", "originate: the relay speaks TLS to the endpoint."),
+    with_decode(key<&TlsPolicy::server_name>(
+                    "server_name", "Name or address to ask for and to verify; empty is the name of the service."),
+                decode_server_name),
+    with_decode(key<&TlsPolicy::ca>("ca",
+                                    "PEM file of who may have issued the endpoint's certificate; empty is the "
+                                    "system's trust store. The relay reads it, and the next ones."),
+                decode_file<&TlsPolicy::ca>),
+    with_decode(key<&TlsPolicy::certificate>("certificate", "PEM file of the certificate to show, then its chain."),
+                decode_file<&TlsPolicy::certificate>),
+    with_decode(key<&TlsPolicy::key>("key", "PEM file of its private key, without passphrase."),
+                decode_file<&TlsPolicy::key>),
+    choice_key<&TlsPolicy::min_version>("min_version", "The oldest TLS that is spoken.", kVersions),
+    with_decode(key<&TlsPolicy::alpn>("alpn", "Protocols to offer, preferred first; empty: none is negotiated."),
+                decode_alpn),
+};
+
+const TlsPolicy kFreshTls{};
+
+}  // namespace
+
+const Table kServiceTlsTable{.name = "tls", .keys = kServiceTlsKeys, .defaults = &kFreshTls};
+
+bool is_server_name(std::string_view text) {
+  if (base::IpAddress::parse(text)) return true;
+  if (text.empty() || text.size() > 253) return false;
+  char before = '.';
+  for (const char c : text) {
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+    if (!letter && (c != '.' || before == '.')) return false;
+    before = c;
+  }
+  return before != '.';
+}
+
+void decode_service_tls(Decoder& decoder, const Value& value, std::shared_ptr<const TlsPolicy>& policy) {
+  if (value.is_scalar() && (value.text == "off" || value.text == "false")) {
+    policy.reset();
+    return;
+  }
+  if (value.is_scalar() && value.text == "originate") {
+    if (!policy) policy = std::make_shared<const TlsPolicy>();
+    return;
+  }
+  if (value.kind != Value::Kind::kMap) {
+    decoder.error(value, "must be off, originate or a map of keys and values");
+    return;
+  }
+  TlsPolicy written = policy ? *policy : TlsPolicy{};
+  const std::size_t errors = decoder.error_count();
+  decoder.table(kServiceTlsTable, value, &written);
+  if (decoder.error_count() != errors) return;
+  if (written.certificate.empty() != written.key.empty()) {
+    decoder.error(value, "a certificate needs its key, and a key its certificate",
+                  written.key.empty() ? "add key: FILE" : "add certificate: FILE");
+    return;
+  }
+  policy = std::make_shared<const TlsPolicy>(std::move(written));
+}
+
+Value encode_service_tls(const TlsPolicy* policy, Secrets secrets) {
+  if (policy == nullptr) return Value::string("off");
+  if (secrets == Secrets::kHide) return encode(kServiceTlsTable, policy, secrets);
+  if (*policy == kFreshTls) return Value::string("originate");
+  return encode(kServiceTlsTable, policy, secrets, Encode::kChanged);
+}
+
+}  // namespace mesh::discovery
