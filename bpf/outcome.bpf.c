@@ -80,7 +80,8 @@ static __always_inline __u32 mesh_has_flag(struct sock___mesh *sk, int bit) {
  */
 static __always_inline __u8 mesh_outcome_of_close(struct sock___mesh *sk, struct tcp_sock___mesh *tcp,
                                                   int established) {
-  if (sk->sk_err) return mesh_outcome_of_error(sk->sk_err, established);
+  const int error = MESH_READ_KERNEL(sk, sk_err);
+  if (error) return mesh_outcome_of_error(error, established);
   if (!established) {
     if (!MESH_READ_KERNEL(tcp, write_seq)) return MESH_UNREACHABLE;
     return MESH_READ_KERNEL(tcp, total_retrans) ? MESH_TIMED_OUT : MESH_ABORTED;

@@ -303,9 +303,9 @@ base::Result<unsigned> Datapath::reattach_tracers() {
     if (::bpf_obj_get_info_by_fd(program, &info, &length) != 0) return base::fail_errno(errno, "read a BPF program");
     if (tracer_program(directory_.links_folder(), tracer) == info.id) continue;
     MESH_CHECK(attach_tracer(directory_.links_folder(), tracer, program));
+    MESH_CHECK(settle_tracers(directory_.links_folder()));  // each alone: if the next one fails, this one is done
     ++made;
   }
-  if (made > 0) MESH_CHECK(settle_tracers(directory_.links_folder()));
   return made;
 }
 

@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "datapath/programs.hpp"
 #include "tests/bpf/mesh_fixture.hpp"
 
 namespace mesh::test {
@@ -30,6 +31,16 @@ TEST_F(VerifierTest, programs_stay_as_simple_as_they_were) {
     std::printf("%-13s %6u verified, %5u bytes of machine code\n", std::string(hook.hook).c_str(), info.verified_insns,
                 info.jited_prog_len);
     EXPECT_LE(info.verified_insns, kVerified.at(hook.hook) * 3 / 2) << hook.hook;
+  }
+}
+
+TEST_F(VerifierTest, programs_that_read_sockets_pass_on_kernels_that_only_let_them_be_copied) {
+  datapath::KernelFeatures features = mesh_->features();
+  if (!features.kernel_read) GTEST_SKIP() << "SKIPPED: no bpf_probe_read_kernel here: the kernel is locked down";
+  features.kernel_context = false;  // as before Linux 6.2
+  for (const std::string_view program : {"mesh_connect4", "mesh_connect6", "mesh_release"}) {
+    const auto loaded = datapath::Programs::open_one(datapath::embedded_image(), features, program);
+    EXPECT_TRUE(loaded) << program << ": " << loaded.error().to_string();
   }
 }
 
