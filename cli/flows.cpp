@@ -30,7 +30,8 @@ std::string line(const api::FlowView& flow, const ViewOptions& options) {
                   format_us(flow.connect_us), duration_text(flow.duration_s), format_bytes(flow.bytes_out),
                   format_bytes(flow.bytes_in), format_us(flow.srtt_us), flow.retransmits);
   if (options.wide)
-    text += "  " + printable(flow.frontend) + "  " + (flow.cgroup.empty() ? "-" : printable(flow.cgroup));
+    text += "  " + printable(flow.frontend) + "  " + printable(flow.path) + "  " +
+            (flow.cgroup.empty() ? "-" : printable(flow.cgroup));
   return text + '\n';
 }
 
@@ -86,7 +87,7 @@ std::string flows_text(const api::FlowList& list, const ViewOptions& options) {
   if (options.style.headers) {
     text = fmt::format("{:<10} {:<22} {:<20} {:<22} {:<11} {:>8} {:>8} {:>10} {:>10} {:>8} {:>4}{}\n", "TIME",
                        "PROCESS", "SERVICE", "BACKEND", "OUTCOME", "CONNECT", "LASTED", "OUT", "IN", "SRTT", "RETR",
-                       options.wide ? "  ASKED FOR  CGROUP" : "");
+                       options.wide ? "  ASKED FOR  PATH  CGROUP" : "");
   }
   for (const api::FlowView& flow : list.items) text += line(flow, options);
   return text;

@@ -14,6 +14,7 @@
 #include "app/traffic.hpp"
 #include "app/version.hpp"
 #include "base/log.hpp"
+#include "base/plural.hpp"
 #include "datapath/client_identity.hpp"
 #include "datapath/counters.hpp"
 #include "datapath/records.hpp"
@@ -126,6 +127,10 @@ api::Status AgentAdmin::status() {
                                   error ? error->to_string() : std::string()};
   }
   status.relay = agent_.relay_->view();
+  if (const std::size_t refused = reconciled->without_relay_port; refused != 0) {
+    status.relay.socket_errors.push_back(
+        fmt::format("{} refused everywhere: only {} have a port", base::counted(refused, "service"), kRelayPortsMax));
+  }
   status.conditions = conditions_of(status);
   const bool degraded = std::ranges::any_of(status.conditions, [](const auto& c) { return c.severity == "degraded"; });
   status.state = agent_.stopping_ ? "stopping" : !reconciled->snapshot ? "starting" : degraded ? "degraded" : "healthy";

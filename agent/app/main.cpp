@@ -105,7 +105,7 @@ int main(int argc, char** argv) {
       "  sudo meshd check                          can this machine run it?\n"
       "  meshd --check-config /etc/meshd/meshd.yaml\n"
       "  sudo meshd run                            the agent, in the foreground\n"
-      "  sudo meshd relay                          what terminates TLS, beside it\n"
+      "  sudo meshd relay                          what ends and begins TLS, beside it\n"
       "  sudo meshd dump --json                    the kernel tables, agent alive or dead\n"
       "  sudo meshd detach                         take everything out of the kernel\n\n"
       "Exit codes: 0 ok, 1 failure, 2 usage, 4 not found, 69 unavailable, 77 permission, 78 bad configuration.\n"
@@ -135,7 +135,8 @@ int main(int argc, char** argv) {
   RelayOptions relay_options;
   std::string relay_loop = "auto";
   std::string relay_log_level = "info";
-  auto* relay = app.add_subcommand("relay", "Terminate TLS as the agent's configuration says; has the private keys");
+  auto* relay =
+      app.add_subcommand("relay", "End and begin TLS as the agent's configuration says; has the private keys");
   relay->add_option("--socket", relay_options.socket, "Where the agent listens for it")->capture_default_str();
   relay->add_option("--state-dir", relay_options.state_dir, "The last orders, for a start without an agent")
       ->capture_default_str();

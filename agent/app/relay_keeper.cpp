@@ -341,6 +341,10 @@ void RelayKeeper::publish() {
   api::RelayView view;
   view.exempt_error = exempt_error_;
   view.socket_errors = sockets_.errors();
+  if (!outbound_.empty() && places_.size() >= kOutboundNamespacesMax) {
+    view.socket_errors.push_back("no more than " + std::to_string(kOutboundNamespacesMax) +
+                                 " network namespaces are looked at: in others, connections are refused");
+  }
   view.wanted = (settings_ && !settings_->listeners.empty()) || !outbound_.empty();
   for (const auto& peer : peers_) {
     if (!peer->hello) continue;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <thread>
@@ -241,6 +242,45 @@ TEST_F(OriginateTest, without_a_relay_connections_are_refused_and_plain_services
   EXPECT_EQ(ask(*pod_), "refused");
   const auto counts = loop.finish();
   EXPECT_EQ(counts[0].failures, 0U) << counts[0].first_errno;
+}
+
+TEST_F(OriginateTest, restarts_and_upgrades_of_both_processes_break_nothing) {
+  for (const Host* host : hosts_) serve(*host, "pay");
+  start(body());
+  ASSERT_TRUE(answers(*pod_));
+  std::atomic<bool> stop = false;
+  std::atomic<int> asked = 0;
+  std::vector<std::string> failures;
+  std::thread client([&] {
+    while (!stop) {
+      const std::string got = ask(*pod_);
+      if (!got.starts_with("web")) failures.push_back(got);
+      ++asked;
+    }
+  });
+  const auto some_more = [&] {
+    const int before = asked;
+    EXPECT_TRUE(eventually(seconds(10), [&] { return asked > before + 10; }));
+  };
+  some_more();
+  agent_->kill();
+  some_more();
+  agent_->start();
+  EXPECT_TRUE(agent_->await_healthy());
+  some_more();
+  if (const std::string next = built_next_meshd(); !next.empty()) {
+    agent_->terminate();
+    agent_->use_program(next);
+    agent_->start();
+    EXPECT_TRUE(agent_->await_healthy());
+    some_more();
+  }
+  relay_->start_successor();
+  EXPECT_TRUE(eventually(seconds(10), [&] { return agent_->json({"status"})["relay"]["pid"] == relay_->pid(); }));
+  some_more();
+  stop = true;
+  client.join();
+  EXPECT_EQ(failures, std::vector<std::string>{});
 }
 
 TEST_F(OriginateTest, who_has_the_port_first_is_no_relay_and_is_named) {
