@@ -108,10 +108,10 @@ void build_commands(CLI::App& app, Context& context) {
   app.add_option("--config", context.config_path, "meshd.yaml, for commands that work without an agent");
   app.add_option("--bpffs", context.bpffs, "folder of the pins, for commands that work without an agent");
 
-  for (const auto add : {add_status,      add_check,  add_services, add_endpoints, add_sources, add_certs,
-                         add_connections, add_flows,  add_top,      add_stat,      add_history, add_explain,
-                         add_bpf,         add_run,    add_drain,    add_pause,     add_config,  add_log_level,
-                         add_reload,      add_detach, add_dump,     add_estimate,  add_version, add_completion}) {
+  for (const auto add : {add_status, add_check,    add_services, add_endpoints, add_sources, add_certs, add_connections,
+                         add_flows,  add_top,      add_stat,     add_history,   add_explain, add_bpf,   add_run,
+                         add_drain,  add_pause,    add_config,   add_log_level, add_reload,  add_ca,    add_detach,
+                         add_dump,   add_estimate, add_version,  add_completion}) {
     add(app, context);
   }
 }

@@ -73,6 +73,7 @@ void add_services(CLI::App& app, Context& context);
 void add_endpoints(CLI::App& app, Context& context);
 void add_sources(CLI::App& app, Context& context);
 void add_certs(CLI::App& app, Context& context);
+void add_ca(CLI::App& app, Context& context);
 void add_connections(CLI::App& app, Context& context);
 void add_flows(CLI::App& app, Context& context);
 void add_top(CLI::App& app, Context& context);

@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "app/agent.hpp"
+#include "app/ca_command.hpp"
 #include "app/commands.hpp"
 #include "app/config.hpp"
 #include "app/relay_process.hpp"
@@ -98,6 +99,13 @@ int relay_main(const std::string& loop, const std::string& log_level, RelayOptio
   return result ? 0 : report(result.error());
 }
 
+/// As the commands do without a table: whoever wants one asks `meshctl`.
+int print(const base::Result<api::AuthorityView>& view) {
+  if (!view) return report(view.error());
+  std::puts(api::encode(*view).c_str());
+  return 0;
+}
+
 int main(int argc, char** argv) {
   CLI::App app("meshd balances the connect() of unmodified applications in the kernel, over probed endpoints.");
   app.footer(
@@ -170,6 +178,29 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   add("version", "Version of the agent and of its table layout", command_version);
   add("schema", "The JSON Schema of meshd.yaml", command_schema);
+
+  AuthorityRequest authority;
+  auto* ca = app.add_subcommand("ca", "An authority for labs; `meshctl ca --help` shows how it is used");
+  ca->require_subcommand(1);
+  const auto add_ca = [&](const char* name, const char* help, auto* command) {
+    auto* sub = ca->add_subcommand(name, help);
+    add_common(*sub);
+    sub->add_option("--folder", authority.folder, "Of the authority")->capture_default_str();
+    sub->callback([&, command] { action = [&, command] { return print(command(authority, base::wall_now())); }; });
+    return sub;
+  };
+  auto* init = add_ca("init", "Make an authority", init_authority);
+  init->add_option("--trust-domain", authority.trust_domain, "Whose identities it issues")->required();
+  auto* issue = add_ca("issue", "Issue a certificate for an identity", issue_certificate);
+  issue->add_option("--id", authority.id, "spiffe://TRUST-DOMAIN/PATH")->required();
+  issue->add_option("--out", authority.out, "Folder for tls.crt, tls.key and ca.crt")->required();
+  issue->add_option("--hours", authority.hours, "How long it is good")->check(CLI::Range(1, 87'600));
+  auto* rotate = add_ca("rotate", "Make a new key; the bundle has both authorities", rotate_authority);
+  rotate->add_flag("--finish", authority.finish, "Make none, and believe the newest alone");
+  for (auto* sub : {init, rotate}) {
+    sub->add_option("--days", authority.days, "How long the authority is good")->check(CLI::Range(1, 36'500));
+  }
+
   int canary_fd = -1;
   auto* canary = app.add_subcommand("canary-child", "")->group("");
   canary->add_option("fd", canary_fd)->required();

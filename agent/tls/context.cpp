@@ -5,6 +5,7 @@
 
 #include "tls/openssl.hpp"
 #include "tls/session.hpp"
+#include "tls/verify.hpp"
 
 namespace mesh::tls {
 namespace {
@@ -66,20 +67,7 @@ base::Result<void> use(SSL_CTX* context, OSSL_LIB_CTX* library, const Certificat
 }
 
 void trust(SSL_CTX* context, const Authorities& authorities) {
-  X509_STORE* store = SSL_CTX_get_cert_store(context);
-  const BioPtr certificates = read_only_bio(authorities.certificates_pem());
-  while (const X509Ptr one{PEM_read_bio_X509(certificates.get(), nullptr, no_passphrase, nullptr)}) {
-    X509_STORE_add_cert(store, one.get());
-    SSL_CTX_add_client_CA(context, one.get());
-  }
-  const BioPtr revoked = read_only_bio(authorities.revoked_pem());
-  while (const X509CrlPtr list{PEM_read_bio_X509_CRL(revoked.get(), nullptr, no_passphrase, nullptr)}) {
-    X509_STORE_add_crl(store, list.get());
-  }
-  if (!authorities.revoked_pem().empty()) {
-    X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-  }
-  ERR_clear_error();  // of the ends of the texts
+  add_authorities(SSL_CTX_get_cert_store(context), authorities, context);
 }
 
 }  // namespace mesh::tls

@@ -10,8 +10,6 @@
 
 namespace mesh::tls {
 
-inline constexpr int kVerifyDepth = 4;
-
 /// Forward secrecy and authenticated encryption only.
 void set_algorithms(ssl_ctx_st* context);
 /// The certificate and then its chain, and its key, as objects of `library`.

@@ -10,6 +10,7 @@
 
 #include "tls/context.hpp"
 #include "tls/openssl.hpp"
+#include "tls/verify.hpp"
 
 namespace mesh::tls {
 namespace {
@@ -17,9 +18,8 @@ namespace {
 constexpr std::string_view kOnlyChallenge{
     "\0\x0b\x0a"
     "acme-tls/1",
-    13};                                          // protocols as a hello lists them
-constexpr std::size_t kVerifiedMax = 10'000;      // certificates of clients; then all are forgotten
-constexpr std::chrono::minutes kVerifiedFor{10};  // at most, so that a clock that is set counts soon
+    13};                                      // protocols as a hello lists them
+constexpr std::size_t kVerifiedMax = 10'000;  // certificates of clients; then all are forgotten
 
 /// SHA-256 over parts with their lengths.
 std::string digest_of(std::initializer_list<std::string_view> parts) {
@@ -133,12 +133,21 @@ struct ServerCallbacks {
       X509_STORE_CTX_set_error(chain, X509_V_OK);
       return 1;
     }
-    if (X509_verify_cert(chain) != 1) return 0;
-    base::WallTime until =
-        std::min(now + kVerifiedFor, context.options_.authorities->lists_end().value_or(now + kVerifiedFor));
-    const STACK_OF(X509)* followed = X509_STORE_CTX_get0_chain(chain);
-    for (int i = 0; i < sk_X509_num(followed); ++i) {
-      until = std::min(until, time_of(X509_get0_notAfter(sk_X509_value(followed, i))));
+    base::WallTime until{};
+    if (context.stores_) {
+      SSL* ssl = static_cast<SSL*>(X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()));
+      const auto verdict = context.stores_->verify(X509_STORE_CTX_get0_cert(chain),
+                                                   X509_STORE_CTX_get0_untrusted(chain), PeerSide::kClient);
+      if (!verdict.refusal.empty()) {
+        session(ssl).refuse_peer(verdict.refusal);
+        X509_STORE_CTX_set_error(chain, static_cast<int>(verdict.fault));
+        return 0;
+      }
+      until = verdict.until;
+      X509_STORE_CTX_set_error(chain, X509_V_OK);
+    } else {
+      if (X509_verify_cert(chain) != 1) return 0;
+      until = verified_until(chain, *context.options_.authorities);
     }
     if (context.verified_.size() >= kVerifiedMax) context.verified_.clear();
     context.verified_[digest] = until;
@@ -153,7 +162,12 @@ struct ServerCallbacks {
     const ServerOptions& options = session(ssl).context_->options_;
     const X509* shown = SSL_SESSION_get0_peer(resumed);
     if (shown != nullptr && X509_cmp_current_time(X509_get0_notAfter(shown)) < 0) return SSL_TICKET_RETURN_IGNORE_RENEW;
-    if (options.authorities && options.authorities->lists_end().value_or(base::WallTime::max()) < base::wall_now()) {
+    const auto out_of_date = [](const Authorities& authorities) {
+      return authorities.lists_end().value_or(base::WallTime::max()) < base::wall_now();
+    };
+    if (options.authorities && out_of_date(*options.authorities)) return SSL_TICKET_RETURN_IGNORE_RENEW;
+    if (options.trust &&
+        std::ranges::any_of(options.trust->bundles(), [&](const auto& one) { return out_of_date(*one.second); })) {
       return SSL_TICKET_RETURN_IGNORE_RENEW;
     }
     return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
@@ -187,7 +201,7 @@ struct ServerCallbacks {
 base::Result<std::shared_ptr<const ServerContext>> ServerContext::make(const ServerOptions& options,
                                                                        std::shared_ptr<const Library> library) {
   MESH_ASSERT((!options.certificates.empty() || options.challenges) &&
-              (options.verify == ClientVerify::kNone || options.authorities));
+              (options.verify == ClientVerify::kNone || options.authorities || options.trust));
   std::shared_ptr<ServerContext> made(new ServerContext(options, std::move(library)));
   for (const std::string& protocol : options.alpn) {
     made->alpn_ += static_cast<char>(protocol.size());
@@ -195,7 +209,9 @@ base::Result<std::shared_ptr<const ServerContext>> ServerContext::make(const Ser
   }
   made->scope_ = digest_of({options.scope, std::to_string(static_cast<int>(options.verify)),
                             options.authorities ? options.authorities->certificates_pem() : "",
-                            options.authorities ? options.authorities->revoked_pem() : ""});
+                            options.authorities ? options.authorities->revoked_pem() : "",
+                            options.trust ? options.trust->mark() : ""});
+  if (options.trust) made->stores_.emplace(options.trust, made->library_->get());
 
   // For each name the first RSA and the first other certificate that have it; the default is that of the first
   // certificate's first name.
@@ -249,7 +265,7 @@ base::Result<SSL_CTX*> ServerContext::make_context(const Certificate* rsa, const
   SSL_CTX_set_client_hello_cb(context, ServerCallbacks::hello, nullptr);
   if (!alpn_.empty() || options_.challenges) SSL_CTX_set_alpn_select_cb(context, ServerCallbacks::alpn, nullptr);
   if (options_.verify != ClientVerify::kNone) {
-    trust(context, *options_.authorities);
+    if (options_.authorities) trust(context, *options_.authorities);
     SSL_CTX_set_verify_depth(context, kVerifyDepth);
     SSL_CTX_set_cert_verify_callback(context, ServerCallbacks::verify, const_cast<ServerContext*>(this));
     SSL_CTX_set_verify(
@@ -280,6 +296,20 @@ ServerSession::ServerSession(std::shared_ptr<const ServerContext> context)
     : Session(SSL_new(context->contexts_.front())), context_(std::move(context)) {
   SSL_set_app_data(ssl(), this);
   SSL_set_accept_state(ssl());
+}
+
+std::string_view ServerContext::refuses(const ServerSession& session) const {
+  if (!stores_) return {};
+  X509* shown = SSL_get0_peer_certificate(session.ssl());
+  if (shown == nullptr) return "no certificate";
+  return stores_->verify(shown, SSL_get_peer_cert_chain(session.ssl()), PeerSide::kClient).refusal;
+}
+
+std::optional<SpiffeId> ServerSession::peer_id() const {
+  X509* shown = SSL_get0_peer_certificate(ssl());
+  if (shown == nullptr) return std::nullopt;
+  SvidCheck check = check_svid(shown);
+  return check.fault == SvidFault::kNone ? std::optional(std::move(check.id)) : std::nullopt;
 }
 
 std::optional<PeerFacts> ServerSession::peer() const {

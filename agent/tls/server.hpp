@@ -16,11 +16,14 @@
 #include "tls/library.hpp"
 #include "tls/name_index.hpp"
 #include "tls/session.hpp"
+#include "tls/svid.hpp"
 #include "tls/ticket_keys.hpp"
 
 struct ssl_ctx_st;
 
 namespace mesh::tls {
+
+class ServerSession;
 
 enum class ClientVerify : std::uint8_t { kNone, kOptional, kRequire };
 
@@ -34,7 +37,8 @@ struct ServerOptions {
   bool tls12 = true;              ///< Besides TLS 1.3.
   std::vector<std::string> alpn;  ///< Preferred first; empty: not negotiated. A client that offers only others fails.
   ClientVerify verify = ClientVerify::kNone;
-  std::shared_ptr<const Authorities> authorities;  ///< Whose certificates clients show; set unless kNone.
+  std::shared_ptr<const Authorities> authorities;  ///< Whose certificates clients show; set unless kNone or `trust`.
+  std::shared_ptr<const Trust> trust;              ///< Instead of them: clients show X509-SVIDs.
   std::shared_ptr<const TicketKeys> tickets;       ///< nullptr: no resumption.
   std::shared_ptr<const Challenges> challenges;    ///< To answer; nullptr: none.
   /// The listener's name: a session is resumed only where it, `verify` and the authorities are the same.
@@ -53,6 +57,9 @@ class ServerContext {
   ServerContext& operator=(const ServerContext&) = delete;
 
   [[nodiscard]] base::WallTime expires() const;  ///< Of the chain that ends first.
+  /// Why the SVID that a client showed, perhaps to an earlier context, would be refused now; of static storage. Empty:
+  /// it would not be.
+  [[nodiscard]] std::string_view refuses(const ServerSession& session) const;
 
   /// For new handshakes: after rotate().
   void set_tickets(std::shared_ptr<const TicketKeys> tickets) const { options_.tickets = std::move(tickets); }
@@ -70,6 +77,7 @@ class ServerContext {
   /// Certificates of clients that were found good, by their SHA-256, until when that holds. A client connects again and
   /// again, and following its chain costs as much as the rest of a resumed handshake.
   mutable std::unordered_map<std::string, base::WallTime> verified_;
+  std::optional<TrustStores> stores_;  ///< Of options_.trust.
   std::string alpn_;                   ///< As the library wants it: lengths before names.
   std::string scope_;                  ///< Digest of what `scope` of the options promises.
   std::vector<ssl_ctx_st*> contexts_;  ///< The first is the default; one may stand several times.
@@ -89,9 +97,12 @@ class ServerSession final : public Session {
   [[nodiscard]] std::optional<PeerFacts> peer() const;
   /// The client only looked at the answer to a challenge: there is nothing to be said to it.
   [[nodiscard]] bool answers_challenge() const { return answers_challenge_; }
+  /// That the certificate says, where it is an SVID.
+  [[nodiscard]] std::optional<SpiffeId> peer_id() const;
 
  private:
   friend struct ServerCallbacks;
+  friend class ServerContext;
   std::shared_ptr<const ServerContext> context_;
   std::string server_name_;
   bool answers_challenge_ = false;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "tls/openssl.hpp"
+#include "tls/verify.hpp"
 
 namespace mesh::tls {
 namespace {
@@ -18,35 +19,6 @@ constexpr std::size_t kSmallRecord = 1400;
 /// So many bytes go in small records: about what a peer's first window takes.
 constexpr std::size_t kSmallRecordsTotal = 10 * kSmallRecord;
 constexpr int kAlertReasons = SSL_AD_REASON_OFFSET;  // a reason above it is an alert of the peer
-
-std::string verify_error(long result) {
-  switch (result) {
-    case X509_V_ERR_CERT_HAS_EXPIRED:
-      return "certificate expired";
-    case X509_V_ERR_CERT_NOT_YET_VALID:
-      return "certificate not yet valid";
-    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-      return "self-signed certificate";
-    case X509_V_ERR_HOSTNAME_MISMATCH:
-    case X509_V_ERR_IP_ADDRESS_MISMATCH:
-      return "name mismatch";
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-      return "unknown issuer";
-    case X509_V_ERR_CERT_REVOKED:
-      return "certificate revoked";
-    case X509_V_ERR_CRL_HAS_EXPIRED:
-      return "revocation list out of date";
-    case X509_V_ERR_UNABLE_TO_GET_CRL:
-      return "no revocation list of the issuer";
-    case X509_V_ERR_INVALID_PURPOSE:
-      return "certificate is not for this use";
-    default:
-      return X509_verify_cert_error_string(result);
-  }
-}
 
 Failure failure_of(unsigned long code) {
   if (ERR_GET_LIB(code) != ERR_LIB_SSL) return Failure::kOther;
@@ -284,7 +256,11 @@ void Session::fail() {
   failure_ = failure_of(code);
   const long verdict = SSL_get_verify_mode(ssl_) == SSL_VERIFY_NONE ? X509_V_OK : SSL_get_verify_result(ssl_);
   if (verdict != X509_V_OK && failure_ != Failure::kAlert) failure_ = Failure::kCertificate;
-  error_ = failure_ == Failure::kCertificate ? verify_error(verdict) : words_of(failure_, code);
+  if (failure_ != Failure::kCertificate) {
+    error_ = words_of(failure_, code);
+  } else {
+    error_ = refusal_.empty() ? verify_error(verdict) : refusal_;
+  }
   ERR_clear_error();
 }
 

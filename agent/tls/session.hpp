@@ -92,6 +92,8 @@ class Session {
   ~Session();
   void handshake();
   [[nodiscard]] ssl_st* ssl() const { return ssl_; }
+  /// Why the peer's certificate is refused, where the library does not know; of static storage.
+  void refuse_peer(std::string_view why) { refusal_ = why; }
 
  private:
   friend struct SessionBio;
@@ -113,6 +115,7 @@ class Session {
   bool finished_ = false;
   Failure failure_ = Failure::kNone;
   std::string error_;
+  std::string_view refusal_;
 };
 
 /// What the library says went wrong last, in words an operator knows; clears it.

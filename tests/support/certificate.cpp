@@ -33,8 +33,7 @@ EVP_PKEY* read_key(const std::string& pem) {
   return read;
 }
 
-/// `extension`: what the certificate says besides its name, such as NID_subject_alt_name and "DNS:a.test".
-CertificatePem make(const std::string& name, int extension, const std::string& value,
+CertificatePem make(const std::string& name, const std::vector<CertificateExtension>& extensions,
                     std::chrono::system_clock::time_point end, const CertificatePem* issuer,
                     KeyKind kind = KeyKind::kEc256) {
   EVP_PKEY* key = kind == KeyKind::kEc256 ? EVP_EC_gen("P-256") : EVP_RSA_gen(kind == KeyKind::kRsa2048 ? 2048 : 1024);
@@ -50,10 +49,12 @@ CertificatePem make(const std::string& name, int extension, const std::string& v
   X509_NAME* subject = X509_get_subject_name(made);
   X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1,
                              0);
-  X509_EXTENSION* said = X509V3_EXT_conf_nid(nullptr, nullptr, extension, value.c_str());
-  if (said == nullptr) throw std::runtime_error("OpenSSL takes no '" + value + "' into a certificate");
-  X509_add_ext(made, said, -1);
-  X509_EXTENSION_free(said);
+  for (const auto& [extension, value] : extensions) {
+    X509_EXTENSION* said = X509V3_EXT_conf(nullptr, nullptr, extension.c_str(), value.c_str());
+    if (said == nullptr) throw std::runtime_error("OpenSSL takes no '" + value + "' into a certificate");
+    X509_add_ext(made, said, -1);
+    X509_EXTENSION_free(said);
+  }
   if (issuer == nullptr) {
     X509_set_issuer_name(made, subject);
     X509_sign(made, key, EVP_sha256());
@@ -80,16 +81,31 @@ CertificatePem make(const std::string& name, int extension, const std::string& v
 
 CertificatePem make_certificate_for(const std::string& names, std::chrono::system_clock::time_point end,
                                     const CertificatePem* issuer, KeyKind kind) {
-  return make("meshd test", NID_subject_alt_name, names, end, issuer, kind);
+  return make("meshd test", {{"subjectAltName", names}}, end, issuer, kind);
 }
 
 CertificatePem make_authority(const std::string& name, std::chrono::system_clock::time_point end,
                               const CertificatePem* issuer) {
-  return make(name, NID_basic_constraints, "critical,CA:TRUE", end, issuer);
+  return make(name, {{"basicConstraints", "critical,CA:TRUE"}}, end, issuer);
 }
 
 CertificatePem make_certificate(const std::string& name, std::chrono::system_clock::time_point end) {
-  return make(name, NID_subject_alt_name, "DNS:" + name, end, nullptr);
+  return make(name, {{"subjectAltName", "DNS:" + name}}, end, nullptr);
+}
+
+CertificatePem make_leaf(const std::vector<CertificateExtension>& extensions, std::chrono::system_clock::time_point end,
+                         const CertificatePem* issuer) {
+  return make("workload", extensions, end, issuer);
+}
+
+CertificatePem make_svid(const std::string& id, std::chrono::system_clock::time_point end,
+                         const CertificatePem& issuer) {
+  return make("workload",
+              {{"subjectAltName", "URI:" + id},
+               {"basicConstraints", "critical,CA:FALSE"},
+               {"keyUsage", "critical,digitalSignature"},
+               {"extendedKeyUsage", "serverAuth,clientAuth"}},
+              end, &issuer);
 }
 
 std::string make_revocation_list(const CertificatePem& issuer, const std::vector<CertificatePem>& revoked,

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mesh::test {
@@ -24,6 +25,14 @@ CertificatePem make_authority(const std::string& name, std::chrono::system_clock
 
 /// A self-signed certificate for a DNS name, valid from a day before `end` until then.
 CertificatePem make_certificate(const std::string& name, std::chrono::system_clock::time_point end);
+
+/// As OpenSSL's configuration has them: "subjectAltName" and "URI:spiffe://example.org/a".
+using CertificateExtension = std::pair<std::string, std::string>;
+CertificatePem make_leaf(const std::vector<CertificateExtension>& extensions, std::chrono::system_clock::time_point end,
+                         const CertificatePem* issuer);
+/// An X509-SVID as the specification wants it.
+CertificatePem make_svid(const std::string& id, std::chrono::system_clock::time_point end,
+                         const CertificatePem& issuer);
 
 /// A revocation list of `issuer` that names the serial numbers of `revoked`.
 std::string make_revocation_list(const CertificatePem& issuer, const std::vector<CertificatePem>& revoked,
