@@ -295,14 +295,22 @@ void Datapath::describe_control() {
 /// A link that somebody removed, or put another in place of.
 base::Result<unsigned> Datapath::reattach_tracers() {
   if (!features_.tracing) return 0U;
-  unsigned made = 0;
-  for (const Tracer& tracer : kTracers) {
-    const int program = programs_->program_fd(tracer.program);
+  std::array<std::uint32_t, kTracers.size()> ids{};
+  for (std::size_t i = 0; i < kTracers.size(); ++i) {
     bpf_prog_info info{};
     std::uint32_t length = sizeof(info);
-    if (::bpf_obj_get_info_by_fd(program, &info, &length) != 0) return base::fail_errno(errno, "read a BPF program");
-    if (tracer_program(directory_.links_folder(), tracer) == info.id) continue;
-    MESH_CHECK(attach_tracer(directory_.links_folder(), tracer, program));
+    if (::bpf_obj_get_info_by_fd(programs_->program_fd(kTracers[i].program), &info, &length) != 0) {
+      return base::fail_errno(errno, "read a BPF program");
+    }
+    ids[i] = info.id;
+    // What is in its place may be another tracer's link, and older kernels (6.1) attach no program twice.
+    const std::uint32_t there = tracer_program(directory_.links_folder(), kTracers[i]);
+    if (there != 0 && there != info.id) MESH_CHECK(remove_tracer(directory_.links_folder(), kTracers[i]));
+  }
+  unsigned made = 0;
+  for (std::size_t i = 0; i < kTracers.size(); ++i) {
+    if (tracer_program(directory_.links_folder(), kTracers[i]) == ids[i]) continue;
+    MESH_CHECK(attach_tracer(directory_.links_folder(), kTracers[i], programs_->program_fd(kTracers[i].program)));
     MESH_CHECK(settle_tracers(directory_.links_folder()));  // each alone: if the next one fails, this one is done
     ++made;
   }

@@ -51,6 +51,12 @@ base::Result<void> settle_tracers(const std::string& links_folder) {
   return {};
 }
 
+base::Result<void> remove_tracer(const std::string& links_folder, const Tracer& tracer) {
+  const std::string pin = pin_of(links_folder, tracer);
+  if (::unlink(pin.c_str()) != 0 && errno != ENOENT) return base::fail_errno(errno, "remove link " + pin);
+  return {};
+}
+
 std::uint32_t tracer_program(const std::string& links_folder, const Tracer& tracer) {
   return read_link(links_folder, tracer).prog_id;
 }

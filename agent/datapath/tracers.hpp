@@ -28,6 +28,8 @@ inline constexpr std::array<Tracer, 2> kTracers{{
 /// records that the new one finds.
 base::Result<void> attach_tracer(const std::string& links_folder, const Tracer& tracer, int program_fd);
 base::Result<void> settle_tracers(const std::string& links_folder);
+/// Ends whatever link has the tracer's name; older kernels take a moment until its program can be attached again.
+base::Result<void> remove_tracer(const std::string& links_folder, const Tracer& tracer);
 /// The id of the program that runs, 0 if none does.
 std::uint32_t tracer_program(const std::string& links_folder, const Tracer& tracer);
 
