@@ -391,18 +391,19 @@ base::Result<FetchResponse> Fetcher::fetch(FetchRequest request, int wake_fd) {
   }
 }
 
-std::optional<std::chrono::seconds> parse_retry_after(std::string_view value, base::WallTime now) {
+std::optional<std::chrono::seconds> parse_retry_after(std::string_view value, base::WallTime now,
+                                                      std::chrono::seconds most) {
   value = trim(value);
   std::uint64_t seconds = 0;
   const auto [end, problem] = std::from_chars(value.data(), value.data() + value.size(), seconds);
-  if (problem == std::errc::result_out_of_range) return kMaxRetryAfter;
+  if (problem == std::errc::result_out_of_range) return most;
   if (problem != std::errc{} || end != value.data() + value.size()) {
     const std::time_t date = value.empty() ? -1 : curl_getdate(std::string(value).c_str(), nullptr);
     if (date < 0) return std::nullopt;
     const auto left = std::chrono::ceil<std::chrono::seconds>(std::chrono::system_clock::from_time_t(date) - now);
-    seconds = static_cast<std::uint64_t>(std::clamp<std::int64_t>(left.count(), 0, kMaxRetryAfter.count()));
+    seconds = static_cast<std::uint64_t>(std::clamp<std::int64_t>(left.count(), 0, most.count()));
   }
-  return std::chrono::seconds(std::min<std::uint64_t>(seconds, static_cast<std::uint64_t>(kMaxRetryAfter.count())));
+  return std::chrono::seconds(std::min<std::uint64_t>(seconds, static_cast<std::uint64_t>(most.count())));
 }
 
 base::Error status_error(const FetchResponse& response, std::string_view what) {

@@ -129,8 +129,9 @@ class Fetcher {
   std::unique_ptr<State> state_;
 };
 
-/// Retry-After: seconds, or an HTTP date; at most kMaxRetryAfter, nothing if it is neither.
-std::optional<std::chrono::seconds> parse_retry_after(std::string_view value, base::WallTime now);
+/// Retry-After: seconds, or an HTTP date; at most `most`, nothing if it is neither.
+std::optional<std::chrono::seconds> parse_retry_after(std::string_view value, base::WallTime now,
+                                                      std::chrono::seconds most = kMaxRetryAfter);
 
 /// The error that an answer without success is: kPermission for 401 and 403, kNotFound for 404, kUnavailable for 429
 /// and 5xx, else kInvalid. `what` was asked for: "list services of https://10.0.0.1:6443". The start of the body is
