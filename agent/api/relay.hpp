@@ -47,6 +47,8 @@ struct RelayService {
   std::string algorithm;
   std::uint32_t maglev_size = 0;
   std::vector<RelayEndpoint> endpoints;  ///< That get connections; none: they are refused.
+  std::string full_name;                 ///< With its port, as other nodes call it too: "web:80".
+  std::vector<std::string> members;      ///< Of a service of the mesh: all its endpoints, used or not.
   bool operator==(const RelayService&) const = default;
   static void fields(auto& self, auto& visit) {
     visit("name", self.name);
@@ -54,6 +56,8 @@ struct RelayService {
     visit("algorithm", self.algorithm);
     visit("maglev_size", self.maglev_size);
     visit("endpoints", self.endpoints);
+    visit("full_name", self.full_name);
+    visit("members", self.members);
   }
 };
 inline bool operator==(const RelayEndpoint& a, const RelayEndpoint& b) {
@@ -143,7 +147,7 @@ struct RelayCertificateView {
   std::string file;
   std::string subject;  ///< Empty, as the next ones: none could be read.
   std::string issuer;
-  std::vector<std::string> names;  ///< That clients ask for: DNS names, then addresses.
+  std::vector<std::string> names;  ///< That clients ask for: DNS names, then addresses; of an identity its SPIFFE ID.
   std::string key;                 ///< "EC prime256v1", "RSA 2048"
   std::string serial;
   std::string fingerprint;  ///< SHA-256
@@ -182,6 +186,7 @@ struct RelayListenerView {
   std::vector<RelayCount> handshakes;              ///< By version and cipher: "TLSv1.3 TLS_AES_128_GCM_SHA256".
   std::vector<RelayCount> failed;                  ///< Connections that ended before they were relayed, by reason.
   std::vector<RelayCount> ended;                   ///< Relayed ones, by how they ended.
+  std::vector<RelayCount> dry_run;                 ///< Of the mesh: taken although not allowed, by service.
   std::vector<RelayCertificateView> certificates;  ///< The first is for clients that ask for no name of another.
   std::optional<double> lists_expire_in_s;         ///< Revocation lists; from then on they refuse every client.
   static void fields(auto& self, auto& visit) {
@@ -200,6 +205,7 @@ struct RelayListenerView {
     visit("handshakes", self.handshakes);
     visit("failed", self.failed);
     visit("ended", self.ended);
+    visit("dry_run", self.dry_run);
     visit("certificates", self.certificates);
     visit("lists_expire_in_s", self.lists_expire_in_s);
   }

@@ -98,6 +98,8 @@ void list_keys(const Table& table, const std::string& prefix, std::vector<std::s
     if (key.name == "listeners") list_keys(kListenerTable, name + ".", names);
     if (key.name == "routes") list_keys(kNameRouteTable, name + ".", names);
     if (key.name == "certificates") list_keys(kCertificateTable, name + ".", names);
+    if (key.name == "trust") list_keys(kTrustTable, name + ".", names);
+    if (key.name == "services" && name.starts_with("relay.")) list_keys(kMeshServiceTable, name + ".", names);
     if (key.name == "sources" && prefix.empty()) list_keys(discovery::source_table(), name + ".", names);
     for (const discovery::RegistryType* type : discovery::registry_types()) {
       if (type->elements != nullptr && &table == type->table && key.name == "services") {
@@ -123,7 +125,9 @@ std::string config_schema() {
                            {"service", std::move(service)},
                            {"listener", object_schema(kListenerTable)},
                            {"route", object_schema(kNameRouteTable)},
-                           {"certificate", object_schema(kCertificateTable)}};
+                           {"certificate", object_schema(kCertificateTable)},
+                           {"trust_bundle", object_schema(kTrustTable)},
+                           {"mesh_service", object_schema(kMeshServiceTable)}};
   for (const discovery::RegistryType* type : discovery::registry_types()) {
     if (type->elements != nullptr) {
       schema["definitions"][std::string(type->element_name)] = object_schema(*type->elements);

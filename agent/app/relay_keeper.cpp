@@ -66,6 +66,7 @@ api::RelayService describe(const std::string& name, bool plain, const model::Rou
     described.error = "service " + name + " has tls: a listener that ends TLS would go on without; pass TLS through";
     return described;
   }
+  described.full_name = found->service->name + ":" + std::to_string(found->service->frontend.address.port);
   describe_route(*found, described);
   return described;
 }
@@ -79,8 +80,16 @@ std::vector<api::RelayService> relay_services(const relay::Settings& settings, c
     if (!listener.service.empty()) names[listener.service] |= plain;
     for (const relay::NameRoute& route : listener.routes) names[route.service] |= plain;
   }
+  for (const relay::MeshService& one : settings.mesh.services) names.try_emplace(one.service, false);
   std::vector<api::RelayService> services;
   for (const auto& [name, plain] : names) services.push_back(describe(name, plain, routing));
+  for (const relay::MeshService& one : settings.mesh.services) {
+    const auto described = std::ranges::find(services, one.service, &api::RelayService::name);
+    for (const auto& route : routing.services) {
+      if (!described->error.empty() || !is_meant(*route->service, described->full_name)) continue;
+      for (const auto& endpoint : route->service->endpoints) described->members.push_back(endpoint.address.to_string());
+    }
+  }
   return services;
 }
 
@@ -345,7 +354,8 @@ void RelayKeeper::publish() {
     view.socket_errors.push_back("no more than " + std::to_string(kOutboundNamespacesMax) +
                                  " network namespaces are looked at: in others, connections are refused");
   }
-  view.wanted = (settings_ && !settings_->listeners.empty()) || !outbound_.empty();
+  view.wanted =
+      (settings_ && (!settings_->listeners.empty() || settings_->mesh.address.port != 0)) || !outbound_.empty();
   for (const auto& peer : peers_) {
     if (!peer->hello) continue;
     if (peer->retired) {

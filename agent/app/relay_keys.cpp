@@ -5,6 +5,7 @@
 #include <array>
 
 #include "discovery/json_reader.hpp"
+#include "tls/spiffe.hpp"
 
 namespace mesh::discovery {
 template <>
@@ -35,6 +36,7 @@ using discovery::Value;
 namespace {
 
 constexpr std::size_t kMaxName = 63;
+constexpr std::string_view kExampleId = "spiffe://example.org/ns/shop/sa/cart or spiffe://example.org/ns/shop/*";
 
 const relay::Settings kFreshSettings{};
 const relay::ListenerSettings kFreshListener{};
@@ -43,6 +45,9 @@ const relay::CertificatePair kFreshCertificate{};
 const relay::TlsSettings kFreshTls{};
 const relay::ProxyProtocol kFreshProxy{};
 const relay::Limits kFreshLimits{};
+const relay::TrustBundle kFreshTrust{};
+const relay::MeshService kFreshMeshService{};
+const relay::MeshSettings kFreshMesh{};
 
 template <auto Member>
 void decode_file(Decoder& decoder, const Key& key, const Value& value, void* target) {
@@ -123,6 +128,7 @@ void decode_listener_name(Decoder& decoder, const Key& key, const Value& value, 
 }
 
 /// Unlike an address to connect to, it may be that of all interfaces.
+template <auto Member>
 void decode_listen_address(Decoder& decoder, const Key& key, const Value& value, void* target) {
   std::string text;
   if (!decoder.string(key, value, text)) return;
@@ -131,7 +137,42 @@ void decode_listen_address(Decoder& decoder, const Key& key, const Value& value,
     decoder.error(value, address.error().message, "write it as 0.0.0.0:443, \"[::]:443\" or 10.0.0.1:443");
     return;
   }
-  static_cast<relay::ListenerSettings*>(target)->address = *address;
+  static_cast<typename discovery::keys_detail::MemberTraits<decltype(Member)>::Object*>(target)->*Member = *address;
+}
+
+/// As it is written where there is none.
+void decode_mesh_address(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  if (value.kind == Value::Kind::kNull) return;
+  decode_listen_address<&relay::MeshSettings::address>(decoder, key, value, target);
+}
+
+void decode_trust_domain(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (const auto good = tls::check_trust_domain(text); !good) {
+    decoder.error(value, good.error().message, "write it as example.org");
+    return;
+  }
+  static_cast<relay::TrustBundle*>(target)->trust_domain = std::move(text);
+}
+
+template <auto Member>
+void decode_identities(Decoder& decoder, const Key&, const Value& value, void* target) {
+  std::vector<std::string> identities;
+  if (!decoder.strings(value, identities)) return;
+  if (identities.empty() || identities.size() > relay::kAllowedMax) {
+    decoder.error(value, "names between 1 and " + std::to_string(relay::kAllowedMax) + " identities",
+                  "write " + std::string(kExampleId));
+    return;
+  }
+  for (const std::string& text : identities) {
+    if (const auto pattern = tls::SpiffePattern::parse(text); !pattern) {
+      decoder.error(value, "'" + text + "': " + pattern.error().message, "write " + std::string(kExampleId));
+      return;
+    }
+  }
+  static_cast<typename discovery::keys_detail::MemberTraits<decltype(Member)>::Object*>(target)->*Member =
+      std::move(identities);
 }
 
 constexpr Key kRouteKeys[] = {
@@ -152,10 +193,30 @@ constexpr Key kCertificateKeys[] = {
                 decode_file<&relay::CertificatePair::folder>),
 };
 
+constexpr Key kTrustKeys[] = {
+    required(with_decode(key<&relay::TrustBundle::trust_domain>("trust_domain", "Whose identities these are."),
+                         decode_trust_domain)),
+    required(with_decode(key<&relay::TrustBundle::bundle>(
+                             "bundle", "PEM file of its authorities; of the old and the new one while they change."),
+                         decode_file<&relay::TrustBundle::bundle>)),
+    with_decode(key<&relay::TrustBundle::crl>(
+                    "crl", "PEM file of revocation lists, one of each authority; out of date, they refuse everybody."),
+                decode_file<&relay::TrustBundle::crl>),
+};
+constexpr Key kMeshServiceKeys[] = {
+    required(key<&relay::MeshService::service>("service", "NAME, or NAME:PORT.")),
+    required(with_decode(key<&relay::MeshService::allow>(
+                             "allow", "Identities whose connections are taken; with /* at the end all below."),
+                         decode_identities<&relay::MeshService::allow>)),
+    key<&relay::MeshService::dry_run>("dry_run", "Take the connections of all other identities too, and count them."),
+};
+
 }  // namespace
 
 const Table kNameRouteTable{.name = "routes", .keys = kRouteKeys, .defaults = &kFreshRoute};
 const Table kCertificateTable{.name = "certificates", .keys = kCertificateKeys, .defaults = &kFreshCertificate};
+const Table kTrustTable{.name = "trust", .keys = kTrustKeys, .defaults = &kFreshTrust};
+const Table kMeshServiceTable{.name = "services", .keys = kMeshServiceKeys, .defaults = &kFreshMeshService};
 
 namespace {
 
@@ -258,7 +319,7 @@ constexpr Key kListenerKeys[] = {
                          decode_listener_name)),
     required(with_decode(
         key<&relay::ListenerSettings::address>("address", "Where it listens: 0.0.0.0:443, [::]:443 for both families."),
-        decode_listen_address)),
+        decode_listen_address<&relay::ListenerSettings::address>)),
     key<&relay::ListenerSettings::mode>("mode", "terminate ends TLS here; passthrough only reads the name."),
     key<&relay::ListenerSettings::service>(
         "service", "Where connections go that no route is for: NAME, or NAME:PORT; \"\" refuses them."),
@@ -276,11 +337,62 @@ const Table kListenerTable{.name = "listeners", .keys = kListenerKeys, .defaults
 
 namespace {
 
+constexpr Key kMeshKeys[] = {
+    with_decode(key<&relay::MeshSettings::address>(
+                    "address", "Where relays of other nodes connect: 0.0.0.0:15008; all nodes have the same port."),
+                decode_mesh_address),
+    table_key<&relay::MeshSettings::identity>(
+        "identity", "The X509-SVID that this relay shows: certificate and key, or a folder with one such pair.",
+        kCertificateTable),
+    list_key<&relay::MeshSettings::trust, relay::kTrustDomainsMax, kTrustTable>(
+        "trust", "Whose identities are believed.",
+        R"({"type":["array","null"],"items":{"$ref":"#/definitions/trust_bundle"}})"),
+    list_key<&relay::MeshSettings::services, relay::kMeshServicesMax, kMeshServiceTable>(
+        "services", "Whose endpoints on this node are reached so, and by whom.",
+        R"({"type":["array","null"],"items":{"$ref":"#/definitions/mesh_service"}})"),
+    table_key<&relay::MeshSettings::limits>("limits", "As those of a listener.", kLimitsTable),
+};
+const Table kMeshTable{.name = "mesh", .keys = kMeshKeys, .defaults = &kFreshMesh};
+
+/// What no single key can check.
+void decode_mesh(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  const std::size_t errors = decoder.error_count();
+  auto& mesh = static_cast<relay::Settings*>(target)->mesh;
+  decoder.table(*key.table, value, &mesh);
+  if (decoder.error_count() != errors || mesh == relay::MeshSettings{}) return;
+  const relay::CertificatePair& own = mesh.identity;
+  const bool files = !own.certificate.empty() && !own.key.empty();
+  if (mesh.address.port == 0) decoder.error(value, "has no address", "add address: 0.0.0.0:15008");
+  if (own.folder.empty() ? !files : !own.certificate.empty() || !own.key.empty()) {
+    decoder.error(value, "has no identity of this node",
+                  "add identity: {certificate: FILE, key: FILE} or identity: {folder: FOLDER}");
+  }
+  if (mesh.trust.empty()) {
+    decoder.error(value, "believes nobody", "add trust: [{trust_domain: example.org, bundle: FILE}]");
+  }
+  for (std::size_t i = 0; i < mesh.trust.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      if (mesh.trust[i].trust_domain != mesh.trust[j].trust_domain) continue;
+      decoder.error(value, "has two bundles of trust domain " + mesh.trust[i].trust_domain, "put both into one file");
+    }
+  }
+  for (std::size_t i = 0; i < mesh.services.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      if (mesh.services[i].service == mesh.services[j].service) {
+        decoder.error(value, "names service " + mesh.services[i].service + " twice");
+      }
+    }
+  }
+}
+
 /// What no single key can check.
 void check_listener(Decoder& decoder, const Value& value, const relay::ListenerSettings& listener) {
   if (listener.name.empty() || listener.address.port == 0) return;  // said already
   if (listener.service.empty() && listener.routes.empty()) {
     decoder.error(value, "listener " + listener.name + " leads nowhere", "add service or routes");
+  }
+  if (listener.name == relay::kMeshListener) {
+    decoder.error(value, "the name mesh is that of relay.mesh", "give the listener another name");
   }
   const bool terminates = listener.mode == relay::Mode::kTerminate;
   if (terminates && listener.tls.certificates.empty()) {
@@ -320,6 +432,7 @@ constexpr Key kRelayKeys[] = {
                     R"({"type":["array","null"],"items":{"$ref":"#/definitions/listener"}})"),
                 decode_listeners),
     table_key<&relay::Settings::originate>("originate", "Limits of each service with tls: originate.", kLimitsTable),
+    with_decode(table_key<&relay::Settings::mesh>("mesh", "Mutual TLS between nodes.", kMeshTable), decode_mesh),
 };
 
 }  // namespace

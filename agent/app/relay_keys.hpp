@@ -15,6 +15,8 @@ extern const discovery::Table kRelayTable;        // relay::Settings
 extern const discovery::Table kListenerTable;     // relay::ListenerSettings
 extern const discovery::Table kNameRouteTable;    // relay::NameRoute
 extern const discovery::Table kCertificateTable;  // relay::CertificatePair
+extern const discovery::Table kTrustTable;        // relay::TrustBundle
+extern const discovery::Table kMeshServiceTable;  // relay::MeshService
 
 /// As JSON that parse_relay_settings() reads back.
 std::string encode_relay_settings(const relay::Settings& settings);

@@ -67,6 +67,20 @@ double seconds_until(base::WallTime time, base::WallTime now) {
   return std::chrono::duration<double>(time - now).count();
 }
 
+std::string mode_name(relay::Mode mode) {
+  switch (mode) {
+    case relay::Mode::kTerminate:
+      return "terminate";
+    case relay::Mode::kPassthrough:
+      return "passthrough";
+    case relay::Mode::kOriginate:
+      return "originate";
+    case relay::Mode::kMesh:
+      return "mesh";
+  }
+  return "";
+}
+
 api::RelayCertificateView certificate_view(const relay::CertificateState& state, base::WallTime now) {
   api::RelayCertificateView view{.file = state.files.certificate,
                                  .error = state.refused ? state.refused->to_string() : ""};
@@ -76,6 +90,7 @@ api::RelayCertificateView certificate_view(const relay::CertificateState& state,
   view.issuer = facts.issuer;
   view.names = facts.dns_names;
   view.names.insert(view.names.end(), facts.addresses.begin(), facts.addresses.end());
+  view.names.insert(view.names.end(), facts.uris.begin(), facts.uris.end());
   view.key = facts.key;
   view.serial = facts.serial;
   view.fingerprint = facts.fingerprint;
@@ -105,18 +120,6 @@ std::vector<api::RelayCount> counts_of(const std::map<std::string, std::uint64_t
   std::vector<api::RelayCount> counts;
   for (const auto& [name, count] : sums) counts.push_back({name, count});
   return counts;
-}
-
-std::string_view mode_name(relay::Mode mode) {
-  switch (mode) {
-    case relay::Mode::kTerminate:
-      return "terminate";
-    case relay::Mode::kPassthrough:
-      return "passthrough";
-    case relay::Mode::kOriginate:
-      return "originate";
-  }
-  return "";
 }
 
 /// Among the names of listeners and of the services that they name.
@@ -311,7 +314,10 @@ class Relay {
     if (workers_.empty() && !make_workers()) return;
     take_tickets();
     std::map<std::string, Listening> listening;
-    for (const relay::ListenerSettings& settings : settings_.listeners) {
+    std::vector<relay::ListenerSettings> wanted = settings_.listeners;
+    if (settings_.mesh.address.port != 0) wanted.push_back(mesh_listener(settings_.mesh));
+    policies_ = mesh_policies();
+    for (const relay::ListenerSettings& settings : wanted) {
       const auto before = listening_.find(settings.name);
       Listening& one = listening[settings.name];
       if (before != listening_.end()) one = std::move(before->second);
@@ -451,7 +457,7 @@ class Relay {
   /// Who connects shall not find a listener without any certificate.
   void open_socket(Listening& one) {
     one.failed.reset();
-    if (one.settings.mode == relay::Mode::kTerminate && one.contexts.empty()) return one.fd.reset();
+    if (one.settings.mode != relay::Mode::kPassthrough && one.contexts.empty()) return one.fd.reset();
     const std::string name = socket_name(one.settings.address);
     if (const auto held = held_.find(name); held != held_.end()) {
       one.fd = held->second;
@@ -528,6 +534,8 @@ class Relay {
           listener->targets.push_back(target(route.service));
       }
       listener->fallback = target(one.settings.service);
+      listener->mesh = policies_;
+      listener->said = said_;
       listeners.push_back(std::move(listener));
     }
     return listeners;
@@ -536,6 +544,24 @@ class Relay {
   [[nodiscard]] relay::TargetPtr target(const std::string& service) const {
     const auto found = targets_.find(service);
     return found == targets_.end() ? nullptr : found->second;
+  }
+
+  /// Whose connections are taken from other nodes, as ordered.
+  [[nodiscard]] std::shared_ptr<const relay::MeshPolicies> mesh_policies() const {
+    auto policies = std::make_shared<relay::MeshPolicies>();
+    for (const relay::MeshService& one : settings_.mesh.services) {
+      const auto known = std::ranges::find(orders_->services, one.service, &api::RelayService::name);
+      if (known == orders_->services.end() || !known->error.empty()) continue;
+      relay::MeshPolicy& policy = (*policies)[known->full_name];
+      policy.dry_run = one.dry_run;
+      for (const std::string& text : one.allow) {
+        if (auto pattern = tls::SpiffePattern::parse(text)) policy.allow.push_back(std::move(*pattern));
+      }
+      for (const std::string& text : known->members) {
+        if (const auto address = base::SocketAddress::parse(text)) policy.endpoints.insert(*address);
+      }
+    }
+    return policies;
   }
 
   void report() {
@@ -563,11 +589,11 @@ class Relay {
   static api::RelayListenerView view_of(const Listening& one) {
     api::RelayListenerView view{.name = one.settings.name,
                                 .address = one.settings.address.to_string(),
-                                .mode = std::string(mode_name(one.settings.mode)),
+                                .mode = mode_name(one.settings.mode),
                                 .state = one.fd ? "listening" : "failed",
                                 .error = one.error,
                                 .active = one.gate->active()};
-    std::map<std::string, std::uint64_t> handshakes, failed, ended;
+    std::map<std::string, std::uint64_t> handshakes, failed, ended, dry_run;
     for (const auto& stats : one.stats) {
       view.accepted += stats->accepted;
       view.relayed += stats->relayed;
@@ -578,19 +604,26 @@ class Relay {
       stats->handshakes.add_to(handshakes);
       stats->failed.add_to(failed);
       stats->ended.add_to(ended);
+      stats->dry_run.add_to(dry_run);
     }
     view.handshakes = counts_of(handshakes);
     view.failed = counts_of(failed);
     view.ended = counts_of(ended);
+    view.dry_run = counts_of(dry_run);
     if (one.files) {
       const base::WallTime now = base::wall_now();
       for (const relay::CertificateState& state : one.files->certificates()) {
         view.certificates.push_back(certificate_view(state, now));
       }
       const auto& authorities = one.files->authorities();
-      if (authorities && authorities->lists_end()) {
-        view.lists_expire_in_s = seconds_until(*authorities->lists_end(), now);
+      std::optional<base::WallTime> lists_end;
+      if (authorities) lists_end = authorities->lists_end();
+      if (one.files->trust()) {
+        for (const auto& [domain, bundle] : one.files->trust()->bundles()) {
+          if (bundle->lists_end()) lists_end = std::min(lists_end.value_or(*bundle->lists_end()), *bundle->lists_end());
+        }
       }
+      if (lists_end) view.lists_expire_in_s = seconds_until(*lists_end, now);
     }
     return view;
   }
@@ -633,6 +666,8 @@ class Relay {
   bool orders_unsaved_ = false;
   base::TimePoint save_at_{};
   std::map<std::string, relay::TargetPtr> targets_;
+  std::shared_ptr<const relay::MeshPolicies> policies_;
+  std::shared_ptr<relay::SaidOnce> said_ = std::make_shared<relay::SaidOnce>();
   std::map<std::string, Listening> listening_;
   std::map<std::string, std::shared_ptr<base::Fd>> held_;     ///< What the agent keeps too, by its name there.
   std::map<std::string, std::shared_ptr<base::Fd>> sockets_;  ///< Of the agent, by its name: of services with TLS.

@@ -17,6 +17,8 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
   Family relayed("mesh_relay_relayed_total", "Of them, those that reached a backend.", MetricType::Counter);
   Family failed("mesh_relay_failed_total", "Of them, those that did not, by reason.", MetricType::Counter);
   Family ended("mesh_relay_ended_total", "Relayed connections that ended, by how.", MetricType::Counter);
+  Family dry_run("mesh_relay_dry_run_total", "Connections of the mesh taken although not allowed, by service.",
+                 MetricType::Counter);
   Family retries("mesh_relay_retries_total", "Backends tried because another could not be reached.",
                  MetricType::Counter);
   Family bytes("mesh_relay_bytes_total", "Bytes without TLS, received from clients and sent to them.",
@@ -53,14 +55,15 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
     if (one.lists_expire_in_s) lists.add({listener}, *one.lists_expire_in_s);
     for (const auto& [name, count] : one.failed) failed.add({listener, {"reason", name}}, number(count));
     for (const auto& [name, count] : one.ended) ended.add({listener, {"how", name}}, number(count));
+    for (const auto& [name, count] : one.dry_run) dry_run.add({listener, {"service", name}}, number(count));
     for (const auto& [name, count] : one.handshakes) {
       const auto space = name.find(' ');
       handshakes.add({listener, {"version", name.substr(0, space)}, {"cipher", name.substr(space + 1)}}, number(count));
     }
   }
   std::vector<Family> families;
-  for (Family* family : {&up, &retiring, &listening, &active, &accepted, &relayed, &failed, &ended, &retries, &bytes,
-                         &handshakes, &resumed, &expires, &refused, &lists}) {
+  for (Family* family : {&up, &retiring, &listening, &active, &accepted, &relayed, &failed, &ended, &dry_run, &retries,
+                         &bytes, &handshakes, &resumed, &expires, &refused, &lists}) {
     families.push_back(std::move(*family));
   }
   return families;

@@ -37,6 +37,8 @@ base::Result<std::vector<CertificatePair>> list_folder(const std::string& folder
     const std::string name = entry->path().filename();
     if (name.starts_with('.') || !name.ends_with(kCertificateEnding)) continue;
     const std::string path = entry->path();
+    // Who may issue it, beside the pair in a mounted secret.
+    if (name == "ca.crt" && !std::filesystem::exists(entry->path().parent_path() / "ca.key")) continue;
     pairs.push_back({.certificate = path,
                      .key = path.substr(0, path.size() - kCertificateEnding.size()) + std::string(kKeyEnding)});
   }
@@ -48,12 +50,22 @@ base::Result<std::vector<CertificatePair>> list_folder(const std::string& folder
   return pairs;
 }
 
+base::Result<std::shared_ptr<const tls::Authorities>> read_bundle(const std::string& bundle, const std::string& crl) {
+  auto certificates = MESH_TRY(base::read_file(bundle, kAuthoritiesBytesMax));
+  std::string lists;
+  if (!crl.empty()) lists = MESH_TRY(base::read_file(crl, kAuthoritiesBytesMax));
+  auto parsed = tls::Authorities::parse(std::move(certificates), std::move(lists));
+  if (!parsed) parsed.error().message += " (" + bundle + (crl.empty() ? "" : ", " + crl) + ")";
+  return parsed;
+}
+
 }  // namespace
 
 CertificateStore::CertificateStore(TlsSettings settings) : settings_(std::move(settings)) {}
 
 void CertificateStore::change(TlsSettings settings) {
   if (settings_.client.ca != settings.client.ca || settings_.client.crl != settings.client.crl) authorities_.reset();
+  if (settings_.trust != settings.trust) trust_.reset();
   authorities_refused_.reset();
   settings_ = std::move(settings);
   taken_.clear();
@@ -94,6 +106,9 @@ bool CertificateStore::look(Look how) {
   for (const std::string& path : {settings_.client.ca, settings_.client.crl}) {
     if (!path.empty()) marks += mark_of(path);
   }
+  for (const TrustBundle& bundle : settings_.trust) {
+    marks += mark_of(bundle.bundle) + (bundle.crl.empty() ? "" : mark_of(bundle.crl));
+  }
   const bool settled = how == Look::kAtOnce || taken_.empty() || std::exchange(seen_, marks) == marks;
   if (!settled || marks == taken_) return false;
   taken_ = seen_ = marks;
@@ -108,6 +123,7 @@ bool CertificateStore::look(Look how) {
   }
   certificates_ = std::move(states);
   if (!settings_.client.ca.empty()) read_authorities();
+  if (!settings_.trust.empty()) read_trust();
   if (folder_refused_) kLog.error("folder of certificates refused", {{"err", *folder_refused_}});
   return true;
 }
@@ -117,6 +133,9 @@ void CertificateStore::read(CertificateState& state) const {
     auto chain = MESH_TRY(base::read_file(state.files.certificate, kPemBytesMax));
     auto key = MESH_TRY(base::read_file(state.files.key, kPemBytesMax));
     auto parsed = tls::Certificate::parse(std::move(chain), std::move(key));
+    if (parsed && !settings_.trust.empty()) {
+      if (auto id = tls::svid_of(**parsed); !id) parsed = std::unexpected(std::move(id).error());
+    }
     if (!parsed) parsed.error().message += " (" + state.files.certificate + ", " + state.files.key + ")";
     return parsed;
   };
@@ -138,18 +157,7 @@ void CertificateStore::read(CertificateState& state) const {
 }
 
 void CertificateStore::read_authorities() {
-  const auto parse = [&]() -> base::Result<std::shared_ptr<const tls::Authorities>> {
-    auto certificates = MESH_TRY(base::read_file(settings_.client.ca, kAuthoritiesBytesMax));
-    std::string lists;
-    if (!settings_.client.crl.empty()) lists = MESH_TRY(base::read_file(settings_.client.crl, kAuthoritiesBytesMax));
-    auto parsed = tls::Authorities::parse(std::move(certificates), std::move(lists));
-    if (!parsed) {
-      parsed.error().message +=
-          " (" + settings_.client.ca + (settings_.client.crl.empty() ? "" : ", " + settings_.client.crl) + ")";
-    }
-    return parsed;
-  };
-  auto parsed = parse();
+  auto parsed = read_bundle(settings_.client.ca, settings_.client.crl);
   if (parsed) {
     authorities_ = std::move(*parsed);
     authorities_refused_.reset();
@@ -160,11 +168,33 @@ void CertificateStore::read_authorities() {
   }
 }
 
+/// Of each trust domain what its files say, or else what they said before.
+void CertificateStore::read_trust() {
+  authorities_refused_.reset();
+  tls::Trust::Bundles bundles;
+  for (const TrustBundle& bundle : settings_.trust) {
+    auto parsed = read_bundle(bundle.bundle, bundle.crl);
+    if (parsed) {
+      bundles[bundle.trust_domain] = std::move(*parsed);
+      continue;
+    }
+    kLog.error("trust bundle refused: the one before stays in use",
+               {{"trust_domain", bundle.trust_domain}, {"err", parsed.error()}});
+    if (!authorities_refused_) authorities_refused_ = std::move(parsed).error();
+    if (!trust_) continue;
+    const auto before = trust_->bundles().find(bundle.trust_domain);
+    if (before != trust_->bundles().end()) bundles.insert(*before);
+  }
+  if (!bundles.empty()) trust_ = std::make_shared<const tls::Trust>(std::move(bundles));
+}
+
 base::Result<tls::ServerOptions> CertificateStore::options() const {
   tls::ServerOptions options{.tls12 = settings_.min_version == "1.2",
                              .alpn = settings_.alpn,
                              .verify = settings_.client.verify,
-                             .authorities = authorities_};
+                             .authorities = authorities_,
+                             .trust = trust_};
+  if (!settings_.trust.empty()) options.verify = tls::ClientVerify::kRequire;
   for (const CertificateState& state : certificates_) {
     if (state.in_use) options.certificates.push_back(state.in_use);
   }
@@ -176,7 +206,7 @@ base::Result<tls::ServerOptions> CertificateStore::options() const {
     return base::fail(base::ErrorKind::kInvalid, "use the listener's certificates: there is none",
                       "put NAME.crt and NAME.key into the folder");
   }
-  if (options.verify != tls::ClientVerify::kNone && !options.authorities) {
+  if (options.verify != tls::ClientVerify::kNone && !options.authorities && !options.trust) {
     return std::unexpected(authorities_refused_.value_or(
         base::Error{base::ErrorKind::kInvalid, "verify clients: there are no authorities", "set tls.client.ca", 0}));
   }

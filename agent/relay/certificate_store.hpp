@@ -49,6 +49,8 @@ class CertificateStore {
   /// In the order of the settings, those of a folder by name.
   [[nodiscard]] const std::vector<CertificateState>& certificates() const { return certificates_; }
   [[nodiscard]] const std::shared_ptr<const tls::Authorities>& authorities() const { return authorities_; }
+  /// Where the settings name trust bundles; null: none could be read yet.
+  [[nodiscard]] const std::shared_ptr<const tls::Trust>& trust() const { return trust_; }
   /// The first reason why something that the files hold now is not in use.
   [[nodiscard]] std::optional<base::Error> refused() const;
 
@@ -56,10 +58,12 @@ class CertificateStore {
   [[nodiscard]] std::vector<CertificatePair> list_pairs();
   void read(CertificateState& state) const;
   void read_authorities();
+  void read_trust();
 
   TlsSettings settings_;
   std::vector<CertificateState> certificates_;
   std::shared_ptr<const tls::Authorities> authorities_;
+  std::shared_ptr<const tls::Trust> trust_;
   std::optional<base::Error> authorities_refused_;
   std::optional<base::Error> folder_refused_;
   std::string taken_;  ///< All files as they were when they were read, and as they were seen last.

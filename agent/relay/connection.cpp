@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "base/log.hpp"
-#include "relay/proxy_header.hpp"
 #include "tls/client_hello.hpp"
 
 namespace mesh::relay {
@@ -60,6 +59,13 @@ std::string remedy_for(const tls::Session& session, const std::optional<tls::Cer
   const std::string of = shown ? shown->subject : "the backend";
   if (session.error() == "certificate expired") return "renew the certificate of " + of;
   return "set tls.ca to who issued the certificate of " + of + (shown ? ": " + shown->issuer : "");
+}
+
+base::SocketAddress own_address(int fd) {
+  sockaddr_storage own{};
+  socklen_t length = sizeof(own);
+  ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length);
+  return base::SocketAddress::from_sockaddr(own);
 }
 
 std::uint64_t key_of(const base::IpAddress& ip) { return base::hash64(ip.bytes); }
@@ -181,6 +187,8 @@ void Connection::run() {
       return peek();
     case State::kHandshaking:
       return handshake();
+    case State::kMeshHeader:
+      return read_mesh_header();
     case State::kDialing:
       // Nothing is read for a backend that is not there; but a client that is gone needs none.
       if (client_.broken) fail("client gave up");
@@ -260,12 +268,7 @@ void Connection::peek() {
 /// What a backend that asks for it gets before the client's first byte.
 std::string Connection::proxy_header() const {
   ProxyHeader header{.source = source_, .destination = destination_};
-  if (!header.destination) {
-    sockaddr_storage own{};
-    socklen_t length = sizeof(own);
-    ::getsockname(client_.fd.get(), reinterpret_cast<sockaddr*>(&own), &length);
-    header.destination = base::SocketAddress::from_sockaddr(own);
-  }
+  if (!header.destination) header.destination = own_address(client_.fd.get());
   if (const auto* session = std::get_if<tls::ServerSession>(&sessions_)) {
     header.alpn = session->alpn();
     header.authority = session->server_name();
@@ -324,16 +327,23 @@ void Connection::handshake() {
 /// TLS with a client is open.
 void Connection::accepted() {
   auto& session = std::get<tls::ServerSession>(sessions_);
+  if (listener_->settings.mode == Mode::kMesh) {
+    state_ = State::kMeshHeader;
+    checked_by_ = listener_->tls;
+    if (newer_) recheck(std::exchange(newer_, {}));
+    return run();
+  }
   if (!session.answers_challenge()) return route(session.server_name());
   session.finish();
   std::ignore = flush_outer();
   fail("acme challenge answered");
 }
 
-/// Few words, whoever the peer is: they are names of counters.
+/// Few words, whoever the peer is: they are names of counters. Where only relays and backends are peers each reason has
+/// its own.
 std::string Connection::failure_label() const {
   const bool certificate = session_->failure() == tls::Failure::kCertificate;
-  if (originates() && certificate) return "certificate: " + session_->error();
+  if (listener_->settings.mode != Mode::kTerminate && certificate) return "certificate: " + session_->error();
   return "tls: " + std::string(tls::to_string(session_->failure()));
 }
 
@@ -362,6 +372,103 @@ void Connection::handshake_failed(std::string reason) {
   backend_failed(std::move(reason));
 }
 
+/// What the session decrypts is collected where it will be sent from: behind the header comes what the client says.
+void Connection::read_mesh_header() {
+  while (true) {
+    const ProxyParse parsed = parse_proxy_header(backend_.pending);
+    if (parsed.state == ProxyState::kRefused) {
+      kLog.warn("no header in a connection of the mesh",
+                {{"peer", source_.to_string()}, {"err", std::string(parsed.problem)}});
+      return refuse_mesh(MeshReply::kHeader, {});
+    }
+    if (parsed.state == ProxyState::kHeader) {
+      backend_.pending.erase(backend_.pending.begin(),
+                             backend_.pending.begin() + static_cast<std::ptrdiff_t>(parsed.size));
+      return judge_mesh(parsed.header);
+    }
+    if (client_.ended || flush_outer() == Flush::kFailed) return fail("client gave up");
+    if (!unread_.empty() && !session_->output().empty()) return;  // it takes nothing before that is sent
+    std::span<const std::byte> bytes = unread_;
+    if (unread_.empty()) {
+      std::int64_t count = 0;
+      bytes = take_from(client_, count);
+      if (count == -EAGAIN) return;
+      if (count <= 0) return fail("client gave up");
+    }
+    const std::span<std::byte> plain = host_.plain_buffer();
+    const auto read = session_->read(bytes, plain);
+    backend_.pending.insert(backend_.pending.end(), plain.begin(),
+                            plain.begin() + static_cast<std::ptrdiff_t>(read.plain));
+    const auto rest = bytes.subspan(read.taken);
+    unread_ = std::vector<std::byte>(rest.begin(), rest.end());
+    if (session_->state() == tls::Session::State::kFailed) {
+      return fail("tls: " + std::string(tls::to_string(session_->failure())));
+    }
+    client_.ended = session_->state() == tls::Session::State::kClosed;
+  }
+}
+
+void Connection::judge_mesh(const ProxyHeader& header) {
+  const auto client = std::get<tls::ServerSession>(sessions_).peer_id();
+  if (!client || !header.source || !header.destination) return refuse_mesh(MeshReply::kHeader, header);
+  const auto reached = own_address(client_.fd.get());
+  const MeshVerdict verdict = judge(*listener_->mesh, header.service, *client, *header.destination, reached.ip);
+  if (verdict.reply != MeshReply::kConnected) return refuse_mesh(verdict.reply, header);
+  if (verdict.dry_run) {
+    listener_->stats->dry_run.add(header.service);
+    if (listener_->said->first(header.service + " " + client->to_string())) {
+      kLog.warn(
+          "dry run: an identity that is not allowed is let in; not said again",
+          {{"service", header.service}, {"identity", client->to_string()}, {"source", header.source->to_string()}});
+    }
+  }
+  mesh_service_ = header.service;
+  destination_ = header.destination;
+  state_ = State::kDialing;
+  dial(*destination_);
+}
+
+/// Both sides name the reason.
+void Connection::refuse_mesh(MeshReply reply, const ProxyHeader& header) {
+  const auto client = std::get<tls::ServerSession>(sessions_).peer_id();
+  kLog.info("connection of the mesh refused",
+            {{"reason", to_string(reply)},
+             {"identity", client ? client->to_string() : "none"},
+             {"service", header.service},
+             {"source", header.source ? header.source->to_string() : "unknown"},
+             {"destination", header.destination ? header.destination->to_string() : "unknown"},
+             {"peer", source_.to_string()}});
+  reply_mesh(reply);
+  session_->finish();
+  std::ignore = flush_outer();
+  fail("mesh: " + std::string(to_string(reply)));
+}
+
+void Connection::reply_mesh(MeshReply reply) {
+  const auto byte = static_cast<std::byte>(reply);
+  session_->write({&byte, 1});
+}
+
+void Connection::recheck(const ListenerPtr& now) {
+  if (listener_->settings.mode != Mode::kMesh || state_ == State::kEnded || !now->tls) return;
+  if (state_ == State::kHandshaking) {
+    newer_ = now;
+    return;
+  }
+  std::string_view refusal;
+  if (checked_by_ != now->tls) refusal = now->tls->refuses(std::get<tls::ServerSession>(sessions_));
+  checked_by_ = now->tls;
+  const auto client = std::get<tls::ServerSession>(sessions_).peer_id();
+  if (refusal.empty() && destination_ && client &&
+      judge(*now->mesh, mesh_service_, *client, *destination_, destination_->ip).reply == MeshReply::kNotAllowed) {
+    refusal = to_string(MeshReply::kNotAllowed);
+  }
+  if (refusal.empty()) return;
+  kLog.warn("a connection of the mesh is closed: its peer is not believed any more",
+            {{"reason", refusal}, {"identity", client ? client->to_string() : "none"}, {"service", mesh_service_}});
+  cut("mesh: " + std::string(refusal));
+}
+
 void Connection::route(std::string_view server_name) {
   target_ = listener_->target_for(server_name);
   if (!target_) return fail("no service for this name");
@@ -378,24 +485,30 @@ void Connection::dial() {
     if (!tried_.empty()) ListenerStats::add(listener_->stats->retries);
     tried_.push_back(choice->route);
     backend_address_ = choice->address;
-    backend_.fd = host_.dial(choice->address);
-    if (!backend_.fd.valid()) {
-      backend_problem_ = kNoAnswer;
-      continue;
-    }
     load_ = choice->load;
     load_->active.fetch_add(1, std::memory_order_relaxed);
-    backend_.readable = backend_.writable = backend_.hung_up = backend_.broken = false;
-    host_.loop().watch(backend_.fd.get(), backend_watch_);
-    host_.loop().arm(deadline_, host_.loop().now() + listener_->settings.limits.connect_timeout);
-    return;
+    return dial(choice->address);
   }
   fail(tried_.empty() ? "no backend is up" : backend_problem_);
 }
 
+void Connection::dial(const base::SocketAddress& backend) {
+  backend_.fd = host_.dial(backend);
+  if (!backend_.fd.valid()) return on_dialed(ECONNREFUSED);
+  backend_.readable = backend_.writable = backend_.hung_up = backend_.broken = false;
+  host_.loop().watch(backend_.fd.get(), backend_watch_);
+  host_.loop().arm(deadline_, host_.loop().now() + listener_->settings.limits.connect_timeout);
+}
+
 void Connection::on_dialed(int errnum) {
+  if (errnum != 0 && checked_by_ != nullptr) {
+    close_backend();
+    return refuse_mesh(MeshReply::kUnreachable,
+                       {.source = source_, .destination = destination_, .service = mesh_service_});
+  }
   if (errnum != 0) return backend_failed(std::string(kNoAnswer));
   if (originates()) return begin_session();
+  if (checked_by_ != nullptr) reply_mesh(MeshReply::kConnected);
   if (listener_->settings.proxy_protocol.send) {
     const std::string header = proxy_header();
     const auto bytes = std::as_bytes(std::span(header));

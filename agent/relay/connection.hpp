@@ -5,6 +5,7 @@
 //              └──▶ kPeeking ──────────┘    └─▶ (next backend)              it goes through
 //                                   kDialing ─▶ kHandshaking ─▶ kRelaying   it begins here
 //                                          └─▶ (next backend) ◀┘
+// From another node's relay: kHandshaking ─▶ kMeshHeader ─▶ kDialing, as relay/mesh.hpp has it.
 //
 // One side is the outer one, where TLS is spoken, the other the inner one with plain bytes: clients are outside where
 // TLS ends, backends where it begins.
@@ -29,6 +30,7 @@
 #include "base/random.hpp"
 #include "io/loop.hpp"
 #include "relay/listener.hpp"
+#include "relay/proxy_header.hpp"
 
 namespace mesh::relay {
 
@@ -66,6 +68,8 @@ class Connection {
 
   void start();
   void go_on();
+  /// Of the mesh: ends it if `now`, which took its listener's place, would refuse its peer.
+  void recheck(const ListenerPtr& now);
   /// Ends it at once, whatever its state.
   void cut(std::string_view reason);
 
@@ -74,7 +78,7 @@ class Connection {
   bool waits_for_turn = false;  ///< The host's.
 
  private:
-  enum class State : std::uint8_t { kProxyHeader, kPeeking, kHandshaking, kDialing, kRelaying, kEnded };
+  enum class State : std::uint8_t { kProxyHeader, kPeeking, kHandshaking, kMeshHeader, kDialing, kRelaying, kEnded };
   enum class Flush : std::uint8_t { kDone, kBlocked, kFailed };
 
   /// One socket, and what is to be sent to it.
@@ -108,8 +112,13 @@ class Connection {
   void read_proxy_header();
   void peek();
   void handshake();
+  void read_mesh_header();
+  void judge_mesh(const ProxyHeader& header);
+  void refuse_mesh(MeshReply reply, const ProxyHeader& header);
+  void reply_mesh(MeshReply reply);
   void route(std::string_view server_name);
   void dial();
+  void dial(const base::SocketAddress& backend);
   void on_dialed(int errnum);
   void accepted();
   void begin_session();
@@ -145,9 +154,12 @@ class Connection {
   Leg client_;
   Leg backend_;
   base::SocketAddress source_;
-  std::optional<base::SocketAddress> destination_;  ///< As a proxy said it.
-  std::vector<std::byte> unread_;                   ///< From outside: not understood yet.
-  std::vector<std::byte> unsent_;                   ///< From inside: not encrypted yet.
+  std::optional<base::SocketAddress> destination_;        ///< As a proxy said it.
+  std::string mesh_service_;                              ///< As another relay said it.
+  ListenerPtr newer_;                                     ///< Of mode mesh: came while hands were shaken.
+  std::shared_ptr<const tls::ServerContext> checked_by_;  ///< Of mode mesh: who found the peer good last.
+  std::vector<std::byte> unread_;                         ///< From outside: not understood yet.
+  std::vector<std::byte> unsent_;                         ///< From inside: not encrypted yet.
   TargetPtr target_;
   std::shared_ptr<EndpointLoad> load_;
   std::vector<std::uint32_t> tried_;

@@ -30,11 +30,13 @@ enum Type : std::uint8_t {
   kSslVersion = 0x21,
   kSslCommonName = 0x22,
   kSslCipher = 0x23,
+  kService = 0xe0,
 };
 constexpr std::uint8_t kClientSsl = 1;
 constexpr std::uint8_t kClientCertConnection = 2;
 constexpr std::size_t kSslHead = 5;
 constexpr std::size_t kUniqueIdMax = 128;  // as the specification says
+constexpr std::size_t kServiceMax = 260;   // a name of 253, a colon and a port
 constexpr std::size_t kTextMax = 255;
 
 std::uint8_t byte_at(Bytes bytes, std::size_t at) { return std::to_integer<std::uint8_t>(bytes[at]); }
@@ -140,6 +142,7 @@ std::string encode(const ProxyHeader& header) {
   put_text(content, kAlpn, header.alpn);
   put_text(content, kAuthority, header.authority);
   put_text(content, kUniqueId, header.unique_id, kUniqueIdMax);
+  put_text(content, kService, header.service, kServiceMax);
   if (header.tls) {
     std::string tls;
     const bool shown = header.tls->certificate;
@@ -193,6 +196,7 @@ ProxyParse parse_proxy_header(Bytes bytes) {
     if (type == kAlpn) header.alpn = text_of(value);
     if (type == kAuthority) header.authority = text_of(value);
     if (type == kUniqueId) header.unique_id = text_of(value);
+    if (type == kService) header.service = text_of(value);
     if (type == kSsl) return read_tls(value, header.tls);
     if (type == kCrc32c) {
       checked = checked && value.size() == 4 && good_checksum(bytes, value_at);

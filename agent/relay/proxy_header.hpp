@@ -32,6 +32,7 @@ struct ProxyHeader {
   std::string alpn;
   std::string authority;  ///< The server name the client asked for.
   std::string unique_id;
+  std::string service;  ///< "web:80": of the mesh, in a value for own use; see relay/mesh.hpp.
   std::optional<ProxyTls> tls;
   bool operator==(const ProxyHeader&) const = default;
 };

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/address.hpp"
@@ -16,6 +17,7 @@ enum class Mode : std::uint8_t {
   kTerminate,    ///< TLS ends here; backends get plain bytes.
   kPassthrough,  ///< TLS goes through; only the name that the client asks for is read.
   kOriginate,    ///< Clients of this host send plain bytes; TLS begins here. Not of the configuration's listeners.
+  kMesh,         ///< Relays of other nodes connect, for workloads here; not a listener that is configured as one.
 };
 
 /// Connections that ask for a name (SNI) go to a service.
@@ -41,8 +43,17 @@ struct ClientSettings {
   bool operator==(const ClientSettings&) const = default;
 };
 
+/// Who may have issued the identities of a trust domain.
+struct TrustBundle {
+  std::string trust_domain;  ///< "example.org"
+  std::string bundle;        ///< PEM file of its authorities: several while they are rotated.
+  std::string crl;           ///< PEM file of what those revoked, a list of each; empty: not looked at.
+  bool operator==(const TrustBundle&) const = default;
+};
+
 struct TlsSettings {
   std::vector<CertificatePair> certificates;  ///< The first is the default, for names that no other is for.
+  std::vector<TrustBundle> trust;             ///< Not empty: both sides show X509-SVIDs.
   std::string min_version = "1.2";            ///< "1.2" or "1.3"
   std::vector<std::string> alpn;              ///< Preferred first; empty: not negotiated.
   ClientSettings client;
@@ -77,16 +88,44 @@ struct ListenerSettings {
   bool operator==(const ListenerSettings&) const = default;
 };
 
+/// A service whose connections come from other nodes over mutual TLS, to endpoints on this one.
+struct MeshService {
+  std::string service;             ///< As NameRoute::service.
+  std::vector<std::string> allow;  ///< SPIFFE IDs, or with "/*" at the end all below: whose connections are taken.
+  bool dry_run = false;            ///< Others are taken too, and counted.
+  bool operator==(const MeshService&) const = default;
+};
+
+/// Mutual TLS between nodes.
+struct MeshSettings {
+  base::SocketAddress address;  ///< Where relays of other nodes connect; port 0: nowhere.
+  CertificatePair identity;     ///< What this node's relay shows: an X509-SVID.
+  std::vector<TrustBundle> trust;
+  std::vector<MeshService> services;
+  Limits limits;
+  bool operator==(const MeshSettings&) const = default;
+};
+
 struct Settings {
   std::uint32_t workers = 0;  ///< Threads; 0: one for each CPU that the process may use, at most kWorkersMax.
   std::chrono::seconds drain_timeout{60};  ///< How long a relay that has a successor keeps its connections.
   std::vector<ListenerSettings> listeners;
   Limits originate;  ///< Of each service that TLS is originated for.
+  MeshSettings mesh;
   bool operator==(const Settings&) const = default;
 };
+
+/// The listener that `mesh` asks for.
+ListenerSettings mesh_listener(const MeshSettings& mesh);
+inline constexpr std::string_view kMeshListener = "mesh";  ///< Its name, which no other may have.
+/// What relays speak to each other, as ALPN has it: another version is refused in the handshake.
+inline constexpr std::string_view kMeshProtocol = "meshd/1";
 
 inline constexpr std::uint32_t kWorkersMax = 64;
 inline constexpr std::size_t kListenersMax = 64;
 inline constexpr std::size_t kRoutesMax = 1000;  ///< Of one listener.
+inline constexpr std::size_t kTrustDomainsMax = 100;
+inline constexpr std::size_t kMeshServicesMax = 10'000;
+inline constexpr std::size_t kAllowedMax = 1000;  ///< Identities of one service.
 
 }  // namespace mesh::relay

@@ -47,6 +47,7 @@ struct alignas(128) ListenerStats {
   Tally handshakes;  ///< "TLSv1.3 TLS_AES_128_GCM_SHA256"
   Tally failed;      ///< Before a backend was connected: why.
   Tally ended;       ///< After.
+  Tally dry_run;     ///< Of the mesh: taken although not allowed, by service.
 
   /// By the one worker that writes: no need for an atomic addition.
   static void add(std::atomic<std::uint64_t>& counter, std::uint64_t amount = 1) {

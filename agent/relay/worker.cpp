@@ -90,6 +90,10 @@ void Worker::set_listeners(std::vector<ListenerPtr> listeners) {
 void Worker::listen(std::vector<ListenerPtr> listeners) {
   std::vector<std::unique_ptr<Acceptor>> before = std::exchange(acceptors_, {});
   for (ListenerPtr& listener : listeners) {
+    if (listener->settings.mode == Mode::kMesh) {
+      // From behind: one that ends gives its place to the last.
+      for (std::size_t i = connections_.size(); i > 0; --i) connections_[i - 1]->recheck(listener);
+    }
     const auto known =
         std::ranges::find_if(before, [&](const auto& one) { return one && one->listener->fd == listener->fd; });
     if (known != before.end()) {

@@ -115,6 +115,14 @@ TEST(ConfigurationPage, describes_every_key_as_the_decoder_knows_it) {
   for (const Key& key : kListenerTable.keys) {
     if (key.type == KeyType::kTable) check("### relay.listeners." + std::string(key.name), *key.table);
   }
+  const auto mesh = std::ranges::find(kRelayTable.keys, "mesh", &Key::name);
+  ASSERT_NE(mesh, kRelayTable.keys.end());
+  check("### relay.mesh", *mesh->table);
+  check("### relay.mesh.trust", kTrustTable);
+  check("### relay.mesh.services", kMeshServiceTable);
+  for (const Key& key : mesh->table->keys) {
+    if (key.type == KeyType::kTable) check("### relay.mesh." + std::string(key.name), *key.table);
+  }
   check("## sources", discovery::source_table());
   for (const discovery::RegistryType* type : discovery::registry_types()) {
     check("### sources." + std::string(type->name), *type->table);

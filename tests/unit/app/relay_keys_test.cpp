@@ -81,9 +81,70 @@ TEST(RelayServices, are_those_that_listeners_name_as_they_are_routed) {
   EXPECT_EQ(services[1].name, "db:2");
   EXPECT_EQ(services[1].error, "");
   EXPECT_EQ(services[2].error, "there is no service none for TCP");
-  EXPECT_EQ(services[3],
-            (api::RelayService{
-                .name = "web", .algorithm = "maglev", .maglev_size = 4093, .endpoints = {{"10.0.0.2:80", 5}}}));
+  EXPECT_EQ(services[3], (api::RelayService{.name = "web",
+                                            .algorithm = "maglev",
+                                            .maglev_size = 4093,
+                                            .endpoints = {{"10.0.0.2:80", 5}},
+                                            .full_name = "web:80"}));
+}
+
+LoadResult parse_mesh(const std::string& mesh) {
+  return parse_config(
+      {{"meshd.yaml", "meshd.yaml", "apiVersion: meshd/v1\nagent: {cgroups: [/a]}\nrelay:\n  mesh: " + mesh + "\n"}});
+}
+
+std::string mesh_error(const std::string& mesh) {
+  const LoadResult result = parse_mesh(mesh);
+  return result.good() ? "" : result.errors.front().message;
+}
+
+const std::string kMeshWhere = "address: \"0.0.0.0:15008\", identity: {folder: /id}";
+const std::string kMeshTrust = "trust: [{trust_domain: a.test, bundle: /ca.crt, crl: /ca.crl}]";
+
+TEST(RelayMeshKeys, read_back_what_they_wrote) {
+  const LoadResult result = parse_mesh("{" + kMeshWhere + ", " + kMeshTrust +
+                                       ", services: [{service: web, allow: [\"spiffe://a.test/shop/*\"], dry_run: "
+                                       "true}], limits: {connections: 9}}");
+  ASSERT_TRUE(result.good()) << result.error().to_string();
+  const relay::MeshSettings& mesh = result.config.relay.mesh;
+  EXPECT_EQ(mesh.address.to_string(), "0.0.0.0:15008");
+  EXPECT_EQ(mesh.trust[0].crl, "/ca.crl");
+  EXPECT_TRUE(mesh.services[0].dry_run);
+  EXPECT_EQ(mesh.limits.connections, 9U);
+  EXPECT_EQ(*parse_relay_settings(encode_relay_settings(result.config.relay)), result.config.relay);
+}
+
+TEST(RelayMeshKeys, without_any_are_read_back_too) {
+  EXPECT_EQ(*parse_relay_settings(encode_relay_settings({})), relay::Settings{});
+}
+
+TEST(RelayMeshKeys, refuse_what_can_not_work) {
+  EXPECT_EQ(mesh_error("{" + kMeshWhere + "}"), "believes nobody");
+  EXPECT_EQ(mesh_error("{address: \"0.0.0.0:15008\", " + kMeshTrust + "}"), "has no identity of this node");
+  EXPECT_EQ(mesh_error("{identity: {folder: /id}, " + kMeshTrust + "}"), "has no address");
+  const auto service = [](const std::string& keys) {
+    return mesh_error("{" + kMeshWhere + ", " + kMeshTrust + ", services: [{service: web, " + keys + "}]}");
+  };
+  EXPECT_EQ(service("allow: []"), "names between 1 and 1000 identities");
+  EXPECT_EQ(service("allow: [\"spiffe://A.test/x\"]"),
+            "'spiffe://A.test/x': a trust domain is of a-z 0-9 - . _, in lower case");
+  EXPECT_EQ(mesh_error("{" + kMeshWhere + ", trust: [{trust_domain: \"a b\", bundle: /b}]}"),
+            "a trust domain is of a-z 0-9 - . _, in lower case");
+  EXPECT_EQ(mesh_error("{" + kMeshWhere +
+                       ", trust: [{trust_domain: a.test, bundle: /b}, {trust_domain: a.test, bundle: /c}]}"),
+            "has two bundles of trust domain a.test");
+}
+
+TEST(RelayKeeper, a_service_of_the_mesh_has_all_its_endpoints_used_or_not) {
+  relay::Settings settings;
+  settings.mesh.services = {{.service = "web", .allow = {"spiffe://a.test/x"}}};
+  model::RoutingTable table;
+  table.services = {make_route("web", "240.64.0.1:80")};
+  const auto services = relay_services(settings, table);
+  ASSERT_EQ(services.size(), 1U);
+  EXPECT_EQ(services[0].full_name, "web:80");
+  EXPECT_EQ(services[0].endpoints.size(), 1U);
+  EXPECT_EQ(services[0].members, (std::vector<std::string>{"10.0.0.1:80", "10.0.0.2:80"}));
 }
 
 /// One of these, which applications reach by TLS.

@@ -162,5 +162,31 @@ TEST_F(CertificateStoreTest, other_settings_keep_what_is_named_still) {
   EXPECT_FALSE(store.options()->tls12);
 }
 
+TEST_F(CertificateStoreTest, identities_are_svids_and_a_bundle_that_is_no_use_leaves_the_one_before) {
+  const auto authority = test::make_authority("a", in_hours(20));
+  write("a", pem("a.test"));
+  write("ca.crt", authority.certificate);
+  CertificateStore store(
+      {.certificates = {pair("a")}, .trust = {{.trust_domain = "a.test", .bundle = path("ca.crt")}}});
+  EXPECT_TRUE(store.look());
+  EXPECT_TRUE(store.options().error().message.starts_with(
+      "use the certificate as an identity: certificate has no SPIFFE ID (" + path("a.crt")));
+  write("a", test::make_svid("spiffe://a.test/node", in_hours(12), authority));
+  EXPECT_TRUE(store.look(Look::kAtOnce));
+  const auto options = store.options();
+  ASSERT_TRUE(options) << options.error().to_string();
+  EXPECT_EQ(options->verify, tls::ClientVerify::kRequire);
+  ASSERT_TRUE(options->trust);
+  const std::string mark = options->trust->mark();
+  write("ca.crt", "no certificate");
+  EXPECT_TRUE(store.look(Look::kAtOnce));
+  EXPECT_TRUE(store.refused());
+  EXPECT_EQ(store.trust()->mark(), mark);
+  write("ca.crt", authority.certificate + test::make_authority("a next", in_hours(20)).certificate);
+  EXPECT_TRUE(store.look(Look::kAtOnce));
+  EXPECT_EQ(store.refused(), std::nullopt);
+  EXPECT_NE(store.trust()->mark(), mark);
+}
+
 }  // namespace
 }  // namespace mesh::relay

@@ -458,5 +458,134 @@ TEST_F(ConnectionTest, sources_have_their_limit) {
   EXPECT_EQ(listener->gate->active(), 1U);
 }
 
+/// Another node's relay, by hand: sockets of a pair have no address, so the destination is that of none.
+class MeshConnectionTest : public ConnectionTest {
+ protected:
+  std::shared_ptr<Listener> make_mesh(const std::string& revoked = "") {
+    auto listener = make_listener(Mode::kPassthrough);
+    listener->settings = mesh_listener({.address = kClient});
+    const auto own = test::make_svid("spiffe://a.test/node", in_an_hour(), authority_);
+    tls::ServerOptions options{
+        .tls12 = false, .alpn = {std::string(kMeshProtocol)}, .verify = tls::ClientVerify::kRequire};
+    options.certificates = {*tls::Certificate::parse(own.certificate, own.key)};
+    options.trust = std::make_shared<const tls::Trust>(
+        tls::Trust::Bundles{{"a.test", *tls::Authorities::parse(authority_.certificate, revoked)}});
+    listener->tls = *tls::ServerContext::make(options, tls::Library::shared());
+    listener->mesh = policies_;
+    listener->said = std::make_shared<SaidOnce>();
+    return listener;
+  }
+  static std::chrono::system_clock::time_point in_an_hour() { return std::chrono::system_clock::now() + 1h; }
+  test::TlsClient::Options peer(const test::CertificatePem& shown, const std::string& alpn = "\x07meshd/1") const {
+    return {.server_name = "", .alpn = alpn, .certificate = shown};
+  }
+  static std::string header(const std::string& service, const std::string& destination = "[::]:80") {
+    return encode({.source = kClient, .destination = *base::SocketAddress::parse(destination), .service = service});
+  }
+
+  const test::CertificatePem authority_ = test::make_authority("a", std::chrono::system_clock::now() + 2h);
+  const test::CertificatePem shop_ = test::make_svid("spiffe://a.test/shop", in_an_hour(), authority_);
+  const std::shared_ptr<const MeshPolicies> policies_ =
+      std::make_shared<const MeshPolicies>(MeshPolicies{{"web:80",
+                                                         {.allow = {*tls::SpiffePattern::parse("spiffe://a.test/shop")},
+                                                          .endpoints = {*base::SocketAddress::parse("[::]:80")}}}});
+};
+
+TEST_F(MeshConnectionTest, relays_to_the_destination_after_saying_so) {
+  connect(make_mesh());
+  test::TlsClient client(peer(shop_));
+  talk(client);
+  ASSERT_TRUE(client.open());
+  EXPECT_TRUE(dialed_.empty()) << "nobody has said where to";
+  const std::string said = header("web:80") + "question";
+  client.write(said.substr(0, 10));
+  talk(client);
+  client.write(said.substr(10));
+  EXPECT_EQ(talk(client), std::string(1, '\0'));
+  EXPECT_EQ(dialed_, std::vector<std::string>{"[::]:80"});
+  EXPECT_EQ(receive_all(backend_.get()), "question");
+  ASSERT_EQ(::send(backend_.get(), "answer", 6, 0), 6);
+  step();
+  EXPECT_EQ(talk(client), "answer");
+  client.close();
+  talk(client);
+  EXPECT_TRUE(mesh::relay::ended(backend_.get()));
+  ASSERT_EQ(::send(backend_.get(), "more", 4, 0), 4) << "half-closed";
+  step();
+  EXPECT_EQ(talk(client), "more");
+}
+
+TEST_F(MeshConnectionTest, names_why_it_refuses_on_both_sides) {
+  const auto refused = [&](const std::string& said, const test::CertificatePem& shown) {
+    connect(make_mesh());
+    test::TlsClient client(peer(shown));
+    talk(client);
+    client.write(said);
+    const std::string reply = talk(client);
+    EXPECT_TRUE(client.peer_closed());
+    EXPECT_EQ(reply.size(), 1U);
+    return reply.empty() ? MeshReply::kConnected : static_cast<MeshReply>(reply[0]);
+  };
+  const auto cart = test::make_svid("spiffe://a.test/cart", in_an_hour(), authority_);
+  EXPECT_EQ(refused(header("web:80"), cart), MeshReply::kNotAllowed);
+  EXPECT_EQ(refused(header("web:81"), shop_), MeshReply::kNoService);
+  EXPECT_EQ(refused(header("web:80", "[::]:81"), shop_), MeshReply::kNotHere);
+  EXPECT_EQ(refused("GET / HTTP/1.1\r\n\r\n", shop_), MeshReply::kHeader);
+  refusing_.insert("[::]:80");
+  EXPECT_EQ(refused(header("web:80"), shop_), MeshReply::kUnreachable);
+  EXPECT_EQ(failed(), (Counts{{"mesh: header", 1},
+                              {"mesh: no endpoint of the service here", 1},
+                              {"mesh: no such service here", 1},
+                              {"mesh: not allowed", 1},
+                              {"mesh: workload does not answer", 1}}));
+}
+
+TEST_F(MeshConnectionTest, refuses_identities_and_versions_in_the_handshake) {
+  const auto refused = [&](const test::TlsClient::Options& options) {
+    connect(make_mesh());
+    test::TlsClient client(options);
+    talk(client);
+  };
+  const auto elsewhere = test::make_authority("b", std::chrono::system_clock::now() + 2h);
+  refused(peer(test::make_svid("spiffe://b.test/shop", in_an_hour(), elsewhere)));
+  refused(peer(test::make_svid("spiffe://a.test/shop", in_an_hour(), elsewhere)));
+  refused(peer(test::make_svid("spiffe://a.test/shop", std::chrono::system_clock::now() - 1h, authority_)));
+  refused(peer({}));
+  refused(peer(shop_, "\x07meshd/2"));
+  EXPECT_EQ(failed(), (Counts{{"certificate: certificate expired", 1},
+                              {"certificate: unknown issuer", 1},
+                              {"certificate: unknown trust domain", 1},
+                              {"tls: alpn", 1},
+                              {"tls: no_certificate", 1}}));
+}
+
+TEST_F(MeshConnectionTest, is_closed_when_its_peer_is_revoked_and_not_when_certificates_are_new) {
+  connect(make_mesh());
+  test::TlsClient client(peer(shop_));
+  talk(client);
+  client.write(header("web:80"));
+  talk(client);
+  connection_->recheck(make_mesh());
+  EXPECT_EQ(ended_, 0);
+  connection_->recheck(make_mesh(test::make_revocation_list(authority_, {shop_}, in_an_hour())));
+  EXPECT_EQ(ended_, 1);
+  EXPECT_EQ(endings(), (Counts{{"mesh: certificate revoked", 1}}));
+}
+
+TEST_F(MeshConnectionTest, is_closed_when_its_identity_is_not_allowed_any_more) {
+  connect(make_mesh());
+  test::TlsClient client(peer(shop_));
+  talk(client);
+  client.write(header("web:80"));
+  talk(client);
+  const auto others = make_mesh();
+  others->mesh =
+      std::make_shared<const MeshPolicies>(MeshPolicies{{"web:80",
+                                                         {.allow = {*tls::SpiffePattern::parse("spiffe://a.test/cart")},
+                                                          .endpoints = {*base::SocketAddress::parse("[::]:80")}}}});
+  connection_->recheck(others);
+  EXPECT_EQ(endings(), (Counts{{"mesh: not allowed", 1}}));
+}
+
 }  // namespace
 }  // namespace mesh::relay

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/settings.hpp"
+
+namespace mesh::relay {
+
+ListenerSettings mesh_listener(const MeshSettings& mesh) {
+  ListenerSettings listener{.name = std::string(kMeshListener), .address = mesh.address, .mode = Mode::kMesh};
+  listener.tls.certificates = {mesh.identity};
+  listener.tls.trust = mesh.trust;
+  listener.tls.min_version = "1.3";
+  listener.tls.alpn = {std::string(kMeshProtocol)};
+  listener.limits = mesh.limits;
+  return listener;
+}
+
+}  // namespace mesh::relay
