@@ -40,7 +40,18 @@ std::string certificates_text(const api::CertificateList& list, const ViewOption
       table.add(std::move(row));
     }
   }
-  return table.render(options.style);
+  std::string text = table.render(options.style);
+  if (!list.acme.wanted) return text;
+  if (!list.acme.fetches) return text + fmt::format("\nACME: {} fetches the certificates\n", list.acme.issuer_node);
+  Table acme({"ACME", "NAMES", "ISSUER", "EXPIRES", "NEXT", "LAST ERROR"});
+  for (const api::AcmeCertificateView& one : list.acme.certificates) {
+    acme.add({one.name, text_or_dash(fmt::format("{}", fmt::join(one.names, ","))), text_or_dash(one.issuer),
+              expiry(one.expires_in_s), one.next_in_s ? "in " + format_age_s(*one.next_in_s) : "-",
+              one.error.empty() ? Cell("-") : Cell(one.error, Colour::kRed)});
+  }
+  text += "\n" + acme.render(options.style);
+  if (!list.acme.error.empty()) text += "nothing is fetched: " + list.acme.error + "\n";
+  return text;
 }
 
 void add_certs(CLI::App& app, Context& context) {
@@ -57,6 +68,7 @@ void add_certs(CLI::App& app, Context& context) {
       for (const api::RelayListenerView& listener : status.relay.report.listeners) {
         if (!listener.certificates.empty()) list.items.push_back({listener.name, listener.certificates});
       }
+      list.acme = status.relay.report.acme;
       MESH_TRY(show<api::CertificateList>(context, api::to_document(list), [&](const api::CertificateList& shown) {
         context.out << certificates_text(shown, view_options(context));
       }));

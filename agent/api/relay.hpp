@@ -115,11 +115,13 @@ struct RelayOutbound {
 struct RelayOrders {
   static constexpr std::string_view kKind = "RelayOrders";
   std::string settings;  ///< `relay:` of the configuration, as JSON.
+  std::string node;      ///< `agent.node`, or the host's name.
   std::vector<RelayService> services;
   std::vector<RelayOutbound> outbound;
   std::vector<std::string> descriptors;  ///< What the agent keeps for a relay that starts.
   static void fields(auto& self, auto& visit) {
     visit("settings", self.settings);
+    visit("node", self.node);
     visit("services", self.services);
     visit("outbound", self.outbound);
     visit("descriptors", self.descriptors);
@@ -211,6 +213,45 @@ struct RelayListenerView {
   }
 };
 
+/// A certificate that the relay fetches by ACME.
+struct AcmeCertificateView {
+  std::string name;
+  std::vector<std::string> names;
+  std::string issuer;                  ///< Of the certificate; empty: there is none yet.
+  std::optional<double> expires_in_s;  ///< Negative: it has expired.
+  std::optional<double> next_in_s;     ///< Until it is fetched, for the first time or again.
+  std::string next_at;
+  std::uint64_t issued = 0;  ///< Since the relay's start, as the next one.
+  std::uint64_t failures = 0;
+  std::string error;  ///< Of the last time; empty: it went well.
+  static void fields(auto& self, auto& visit) {
+    visit("name", self.name);
+    visit("names", self.names);
+    visit("issuer", self.issuer);
+    visit("expires_in_s", self.expires_in_s);
+    visit("next_in_s", self.next_in_s);
+    visit("next_at", self.next_at);
+    visit("issued", self.issued);
+    visit("failures", self.failures);
+    visit("error", self.error);
+  }
+};
+
+struct AcmeView {
+  bool wanted = false;      ///< The configuration names an issuer.
+  bool fetches = false;     ///< This is the node that does.
+  std::string issuer_node;  ///< That one.
+  std::string error;        ///< Why nothing is fetched.
+  std::vector<AcmeCertificateView> certificates;
+  static void fields(auto& self, auto& visit) {
+    visit("wanted", self.wanted);
+    visit("fetches", self.fetches);
+    visit("issuer_node", self.issuer_node);
+    visit("error", self.error);
+    visit("certificates", self.certificates);
+  }
+};
+
 struct ListenerCertificates {
   std::string listener;
   std::vector<RelayCertificateView> certificates;
@@ -224,7 +265,11 @@ struct ListenerCertificates {
 struct CertificateList {
   static constexpr std::string_view kKind = "CertificateList";
   std::vector<ListenerCertificates> items;
-  static void fields(auto& self, auto& visit) { visit("items", self.items); }
+  AcmeView acme;
+  static void fields(auto& self, auto& visit) {
+    visit("items", self.items);
+    visit("acme", self.acme);
+  }
 };
 
 struct RelayReport {
@@ -233,6 +278,7 @@ struct RelayReport {
   std::string loop;      ///< "io_uring" or "epoll"
   std::uint32_t workers = 0;
   std::vector<RelayListenerView> listeners;
+  AcmeView acme;
   std::vector<std::string> descriptors;  ///< New ones, to be kept.
   std::vector<std::string> kept;         ///< All that are still of use; the agent may forget others.
   static void fields(auto& self, auto& visit) {
@@ -240,6 +286,7 @@ struct RelayReport {
     visit("loop", self.loop);
     visit("workers", self.workers);
     visit("listeners", self.listeners);
+    visit("acme", self.acme);
     visit("descriptors", self.descriptors);
     visit("kept", self.kept);
   }
@@ -268,6 +315,7 @@ struct RelayView {
     visit("loop", self.report.loop);
     visit("workers", self.report.workers);
     visit("listeners", self.report.listeners);
+    visit("acme", self.report.acme);
   }
 };
 

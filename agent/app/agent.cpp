@@ -63,6 +63,11 @@ datapath::NamedBackends named_backends(const datapath::MapSet& maps) {
   };
 }
 
+std::string host_name() {
+  char host[HOST_NAME_MAX + 1] = {};
+  return ::gethostname(host, sizeof(host) - 1) == 0 ? host : "";
+}
+
 /// The one attached cgroup ("/system.slice/shop.service" is "shop"), or else this host: the books don't tell who of
 /// several connected.
 observe::IstioSource istio_source(const std::vector<std::string>& cgroups) {
@@ -71,9 +76,7 @@ observe::IstioSource istio_source(const std::vector<std::string>& cgroups) {
     name.resize(std::min(name.size(), name.rfind(".service")));
     if (!name.empty()) return {name, "unknown"};
   }
-  char host[HOST_NAME_MAX + 1] = {};
-  if (::gethostname(host, sizeof(host) - 1) != 0) return {};
-  return {host, "unknown"};
+  return {host_name(), "unknown"};
 }
 
 std::uint64_t node_seed() {
@@ -103,6 +106,7 @@ Agent::~Agent() {
 base::Result<void> Agent::make_relay() {
   relay_ = std::make_unique<RelayKeeper>(
       RelayKeeper::Options{.socket = start_.config.agent.run_dir + "/relay.sock",
+                           .node = start_.config.agent.node.empty() ? host_name() : start_.config.agent.node,
                            .exempt = [this](std::span<const pid_t> relays) { return exempt_relay(relays); },
                            .mark = [this](int fd) { return datapath::mark_listener(datapath_->maps(), fd); },
                            .find_places =

@@ -2,6 +2,7 @@
 // The JSON Schema, generated from the tables that the decoder reads.
 #include <nlohmann/json.hpp>
 
+#include "app/acme_keys.hpp"
 #include "app/config_keys.hpp"
 #include "app/relay_keys.hpp"
 #include "discovery/ejection_keys.hpp"
@@ -97,7 +98,8 @@ void list_keys(const Table& table, const std::string& prefix, std::vector<std::s
     if (key.name == "services" && prefix.empty()) list_keys(discovery::kServiceTable, name + ".", names);
     if (key.name == "listeners") list_keys(kListenerTable, name + ".", names);
     if (key.name == "routes") list_keys(kNameRouteTable, name + ".", names);
-    if (key.name == "certificates") list_keys(kCertificateTable, name + ".", names);
+    if (&table == &kAcmeTable && key.name == "certificates") list_keys(kAcmeCertificateTable, name + ".", names);
+    if (&table != &kAcmeTable && key.name == "certificates") list_keys(kCertificateTable, name + ".", names);
     if (key.name == "trust") list_keys(kTrustTable, name + ".", names);
     if (key.name == "services" && name.starts_with("relay.")) list_keys(kMeshServiceTable, name + ".", names);
     if (key.name == "sources" && prefix.empty()) list_keys(discovery::source_table(), name + ".", names);
@@ -127,7 +129,8 @@ std::string config_schema() {
                            {"route", object_schema(kNameRouteTable)},
                            {"certificate", object_schema(kCertificateTable)},
                            {"trust_bundle", object_schema(kTrustTable)},
-                           {"mesh_service", object_schema(kMeshServiceTable)}};
+                           {"mesh_service", object_schema(kMeshServiceTable)},
+                           {"acme_certificate", object_schema(kAcmeCertificateTable)}};
   for (const discovery::RegistryType* type : discovery::registry_types()) {
     if (type->elements != nullptr) {
       schema["definitions"][std::string(type->element_name)] = object_schema(*type->elements);

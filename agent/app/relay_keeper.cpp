@@ -322,7 +322,11 @@ base::Result<void> RelayKeeper::send_sockets(Peer& peer) {
 base::Result<void> RelayKeeper::send_orders(Peer& peer) {
   if (!services_) return {};
   MESH_CHECK(send_sockets(peer));
-  api::RelayOrders orders{.settings = settings_text_, .services = *services_, .outbound = outbound_, .descriptors = {}};
+  api::RelayOrders orders{.settings = settings_text_,
+                          .node = options_.node,
+                          .services = *services_,
+                          .outbound = outbound_,
+                          .descriptors = {}};
   std::vector<int> descriptors;
   if (!std::exchange(peer.ordered, true)) {
     for (const auto& [name, fd] : kept_) {

@@ -43,6 +43,7 @@ class RelayKeeper {
  public:
   struct Options {
     std::string socket;  ///< Where relays come.
+    std::string node;    ///< How this one is called; the relay may have to know whether it is meant.
     /// Leaves the connections of these processes alone, all relays that are connected, the one in charge first.
     std::function<base::Result<void>(std::span<const pid_t> relays)> exempt;
     OutboundSockets::Mark mark;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "app/acme_keys.hpp"
+#include "app/list_key.hpp"
 #include "discovery/json_reader.hpp"
 #include "tls/spiffe.hpp"
 
@@ -48,54 +50,6 @@ const relay::Limits kFreshLimits{};
 const relay::TrustBundle kFreshTrust{};
 const relay::MeshService kFreshMeshService{};
 const relay::MeshSettings kFreshMesh{};
-
-template <auto Member>
-void decode_file(Decoder& decoder, const Key& key, const Value& value, void* target) {
-  std::string text;
-  if (!decoder.string(key, value, text)) return;
-  if (!text.empty() && !text.starts_with('/')) {
-    decoder.error(value, "a path starts with /");
-    return;
-  }
-  static_cast<typename discovery::keys_detail::MemberTraits<decltype(Member)>::Object*>(target)->*Member =
-      std::move(text);
-}
-
-/// A list of objects of one table.
-template <auto Member, std::size_t Max, const Table& Elements>
-void decode_list(Decoder& decoder, const Key& key, const Value& value, void* target) {
-  if (value.kind == Value::Kind::kNull || !decoder.is_list(value)) return;
-  auto& list = static_cast<typename discovery::keys_detail::MemberTraits<decltype(Member)>::Object*>(target)->*Member;
-  if (value.items.size() > Max) {
-    decoder.error(value, "more than " + std::to_string(Max) + " " + std::string(key.name));
-    return;
-  }
-  list.clear();
-  list.reserve(value.items.size());
-  decoder.each(value, [&](const Value& item) {
-    auto& element = list.emplace_back();
-    decoder.table(Elements, item, &element);
-  });
-}
-
-template <auto Member, const Table& Elements>
-Value encode_list(const Key&, const void* target, discovery::Secrets secrets) {
-  Value list = Value::list();
-  using Object = typename discovery::keys_detail::MemberTraits<decltype(Member)>::Object;
-  for (const auto& element : static_cast<const Object*>(target)->*Member) {
-    list.items.push_back(encode(Elements, &element, secrets));
-  }
-  return list;
-}
-
-template <auto Member, std::size_t Max, const Table& Elements>
-constexpr Key list_key(std::string_view name, std::string_view doc, std::string_view schema) {
-  return {.name = name,
-          .doc = doc,
-          .schema = schema,
-          .decode = decode_list<Member, Max, Elements>,
-          .encode = encode_list<Member, Elements>};
-}
 
 /// Lower case, as names are compared.
 void decode_sni(Decoder& decoder, const Key& key, const Value& value, void* target) {
@@ -433,6 +387,8 @@ constexpr Key kRelayKeys[] = {
                 decode_listeners),
     table_key<&relay::Settings::originate>("originate", "Limits of each service with tls: originate.", kLimitsTable),
     with_decode(table_key<&relay::Settings::mesh>("mesh", "Mutual TLS between nodes.", kMeshTable), decode_mesh),
+    with_decode(table_key<&relay::Settings::acme>("acme", "Certificates that the relay fetches by itself.", kAcmeTable),
+                decode_acme),
 };
 
 }  // namespace

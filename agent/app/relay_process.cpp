@@ -16,6 +16,7 @@
 #include <optional>
 #include <vector>
 
+#include "acme/fetcher.hpp"
 #include "api/relay.hpp"
 #include "app/relay_channel.hpp"
 #include "app/relay_keys.hpp"
@@ -24,6 +25,7 @@
 #include "base/sd_notify.hpp"
 #include "model/service.hpp"
 #include "relay/certificate_store.hpp"
+#include "relay/challenge_server.hpp"
 #include "relay/listen.hpp"
 #include "relay/worker.hpp"
 #include "tls/ticket_keys.hpp"
@@ -157,9 +159,10 @@ class Relay {
     std::shared_ptr<relay::Gate> gate = std::make_shared<relay::Gate>();
     std::vector<std::shared_ptr<relay::ListenerStats>> stats;  ///< By worker, as the next.
     std::vector<std::shared_ptr<const tls::ServerContext>> contexts;
-    std::optional<relay::CertificateStore> files;  ///< Unless TLS goes through.
-    std::optional<base::Error> refused;            ///< Why the newest certificates are not in use.
-    std::optional<base::Error> failed;             ///< Why it does not listen.
+    std::optional<relay::CertificateStore> files;       ///< Unless TLS goes through.
+    std::shared_ptr<const tls::Challenges> challenges;  ///< That the contexts answer.
+    std::optional<base::Error> refused;                 ///< Why the newest certificates are not in use.
+    std::optional<base::Error> failed;                  ///< Why it does not listen.
     // Of a service that TLS is begun for: its settings' address is where the kernel sends connections.
     std::optional<api::RelayOutbound> outbound;
     std::vector<std::shared_ptr<base::Fd>> sockets;                  ///< As its orders name them.
@@ -178,6 +181,7 @@ class Relay {
     if (!channel_.open() && !retired_) connect();
     if (!orders_ && now - started_at_ >= kAgentWait) load_orders();
     const auto failed = [](const auto& one) { return one.second.failed.has_value(); };
+    fetch_certificates();
     bool changed = std::ranges::any_of(listening_, failed);  // perhaps the address is free now
     for (auto& [name, one] : listening_) changed = (!retired_ && read_tls(one, Look::kSettled)) || changed;
     if (changed) apply(Look::kSettled);
@@ -313,6 +317,10 @@ class Relay {
     if (!orders_ || retired_) return;
     if (workers_.empty() && !make_workers()) return;
     take_tickets();
+    const bool fetches = fetches_certificates();
+    if (fetches && !acme_) acme_ = std::make_unique<acme::CertificateFetcher>(seed());
+    const bool by_tls = fetches && settings_.acme.challenge == acme::Challenge::kTlsAlpn01;
+    challenges_ = by_tls ? acme_->board().certificates : nullptr;
     std::map<std::string, Listening> listening;
     std::vector<relay::ListenerSettings> wanted = settings_.listeners;
     if (settings_.mesh.address.port != 0) wanted.push_back(mesh_listener(settings_.mesh));
@@ -358,15 +366,42 @@ class Relay {
              std::ranges::none_of(listening_, [&](const auto& one) { return one.second.fd == held.second; });
     });
     for (std::size_t i = 0; i < workers_.size(); ++i) workers_[i]->set_listeners(listeners_of(i));
+    fetch_certificates();
     if (!std::exchange(serving_, true)) notifier_.status("serving");
     report();
+  }
+
+  static std::uint64_t seed() { return static_cast<std::uint64_t>(base::steady_now().time_since_epoch().count()); }
+
+  [[nodiscard]] bool fetches_certificates() const {
+    return orders_ && !retired_ && !settings_.acme.directory.empty() && settings_.acme.issuer_node == orders_->node;
+  }
+
+  /// Once an issuer that looks finds the answer.
+  void fetch_certificates() {
+    if (!acme_) return;
+    const acme::Settings& wanted = settings_.acme;
+    const bool fetches = fetches_certificates();
+    const bool by_http = fetches && wanted.challenge == acme::Challenge::kHttp01;
+    if (http_ && (!by_http || http_->address() != wanted.listen)) http_.reset();
+    std::string error;
+    if (by_http && !http_) {
+      auto started = relay::ChallengeServer::start(wanted.listen, acme_->board());
+      if (started) {
+        http_ = std::move(*started);
+      } else {
+        error = started.error().to_string();
+      }
+    }
+    if (std::exchange(http_error_, error) != error && !error.empty())
+      kLog.error("http-01 is not answered", {{"err", error}});
+    acme_->set(fetches && error.empty() ? wanted : acme::Settings{});
   }
 
   bool make_workers() {
     const std::uint32_t count = settings_.workers != 0 ? settings_.workers : usable_cpus();
     for (std::uint32_t i = 0; i < count; ++i) {
-      const auto seed = static_cast<std::uint64_t>(base::steady_now().time_since_epoch().count()) + i;
-      auto worker = relay::Worker::make(options_.loop, seed, places_);
+      auto worker = relay::Worker::make(options_.loop, seed() + i, places_);
       if (!worker) {
         failure_ = worker.error();
         loop_->stop();
@@ -432,14 +467,16 @@ class Relay {
       one.files->change(one.settings.tls);
       one.clients.clear();  // whom the settings don't trust any more is not trusted for want of somebody better
     }
-    if (!one.files->look(look)) return false;
+    const auto challenges = one.settings.mode == relay::Mode::kTerminate ? challenges_ : nullptr;
+    const bool others = std::exchange(one.challenges, challenges) != challenges;
+    if (!one.files->look(look) && !others) return false;
     if (one.outbound) {
       auto options = one.files->client_options();
       const auto made = options ? make_clients(one, std::move(*options)) : std::unexpected(options.error());
       one.refused = made ? one.files->refused() : std::optional(made.error());
       return true;
     }
-    auto options = one.files->options();
+    auto options = one.files->options(challenges);
     const auto made = options ? make_contexts(one, std::move(*options)) : std::unexpected(options.error());
     one.refused = made ? one.files->refused() : std::optional(made.error());
     return true;
@@ -569,6 +606,7 @@ class Relay {
     api::RelayReport report{.serving = serving_ && !retired_, .workers = static_cast<std::uint32_t>(workers_.size())};
     if (!workers_.empty()) report.loop = workers_.front()->loop_name();
     for (const auto& [name, one] : listening_) report.listeners.push_back(view_of(one));
+    report.acme = acme_view();
     std::vector<int> descriptors;
     for (const std::string& name : unreported_) {
       const auto held = held_.find(name);
@@ -584,6 +622,29 @@ class Relay {
       return;
     }
     unreported_.clear();
+  }
+
+  [[nodiscard]] api::AcmeView acme_view() const {
+    api::AcmeView view{.wanted = !settings_.acme.directory.empty(),
+                       .fetches = fetches_certificates(),
+                       .issuer_node = settings_.acme.issuer_node};
+    if (!view.fetches || !acme_) return view;
+    view.error = http_error_.empty() ? acme_->error() : http_error_;
+    const base::WallTime now = base::wall_now();
+    for (const acme::Standing& one : acme_->standing()) {
+      api::AcmeCertificateView& shown =
+          view.certificates.emplace_back(api::AcmeCertificateView{.name = one.name,
+                                                                  .names = one.names,
+                                                                  .issuer = one.issuer,
+                                                                  .issued = one.issued,
+                                                                  .failures = one.failures,
+                                                                  .error = one.error});
+      if (one.expires) shown.expires_in_s = seconds_until(*one.expires, now);
+      if (!one.next) continue;
+      shown.next_in_s = std::max(0.0, seconds_until(*one.next, now));
+      shown.next_at = base::format_rfc3339(*one.next);
+    }
+    return view;
   }
 
   static api::RelayListenerView view_of(const Listening& one) {
@@ -642,6 +703,8 @@ class Relay {
       retire_at_ = std::min(*retire_at_, until);
     } else {
       retire_at_ = until;
+      http_.reset();
+      acme_.reset();
       for (auto& worker : workers_) worker->set_listeners({});
       held_.clear();
       sockets_.clear();
@@ -673,6 +736,10 @@ class Relay {
   std::map<std::string, std::shared_ptr<base::Fd>> sockets_;  ///< Of the agent, by its name: of services with TLS.
   std::vector<std::string> unreported_;                       ///< Of them: the agent does not have it yet.
   std::shared_ptr<const tls::TicketKeys> tickets_;
+  std::unique_ptr<acme::CertificateFetcher> acme_;     ///< Once this node was to fetch certificates.
+  std::unique_ptr<relay::ChallengeServer> http_;       ///< Of its challenges.
+  std::string http_error_;                             ///< Why there is none.
+  std::shared_ptr<const tls::Challenges> challenges_;  ///< That listeners answer.
   std::optional<base::Error> failure_;
   base::TimePoint started_at_{};
   std::optional<base::TimePoint> retire_at_;

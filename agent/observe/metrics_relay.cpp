@@ -16,7 +16,8 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
   Family accepted("mesh_relay_accepted_total", "Connections that came.", MetricType::Counter);
   Family relayed("mesh_relay_relayed_total", "Of them, those that reached a backend.", MetricType::Counter);
   Family failed("mesh_relay_failed_total", "Of them, those that did not, by reason.", MetricType::Counter);
-  Family ended("mesh_relay_ended_total", "Relayed connections that ended, by how.", MetricType::Counter);
+  Family ended("mesh_relay_ended_total", "Connections that ended as they should or after they were relayed, by how.",
+               MetricType::Counter);
   Family dry_run("mesh_relay_dry_run_total", "Connections of the mesh taken although not allowed, by service.",
                  MetricType::Counter);
   Family retries("mesh_relay_retries_total", "Backends tried because another could not be reached.",
@@ -33,6 +34,23 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
                  MetricType::Gauge);
   Family lists("mesh_relay_revocation_expires_seconds",
                "Time until a listener's revocation lists are out of date and refuse all clients.", MetricType::Gauge);
+  Family renews("mesh_relay_acme_next_seconds", "Time until a certificate is fetched by ACME; 0: it is under way.",
+                MetricType::Gauge);
+  Family acme_expires("mesh_relay_acme_expires_seconds",
+                      "Time until a certificate that is fetched by ACME expires; absent: there is none yet.",
+                      MetricType::Gauge);
+  Family acme_failing("mesh_relay_acme_failing", "1 if it went wrong the last time.", MetricType::Gauge);
+  Family acme_issued("mesh_relay_acme_issued_total", "Certificates fetched by ACME.", MetricType::Counter);
+  Family acme_failures("mesh_relay_acme_failures_total", "Times that it went wrong.", MetricType::Counter);
+  if (!relay.report.acme.error.empty()) acme_failing.add({{"name", ""}}, 1);
+  for (const api::AcmeCertificateView& one : relay.report.acme.certificates) {
+    const prometheus::ClientMetric::Label name{"name", one.name};
+    if (one.next_in_s) renews.add({name}, *one.next_in_s);
+    if (one.expires_in_s) acme_expires.add({name}, *one.expires_in_s);
+    acme_failing.add({name}, one.error.empty() ? 0 : 1);
+    acme_issued.add({name}, number(one.issued));
+    acme_failures.add({name}, number(one.failures));
+  }
   if (relay.wanted) {
     up.add({}, relay.connected ? 1 : 0);
     retiring.add({}, number(relay.retiring));
@@ -62,8 +80,9 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
     }
   }
   std::vector<Family> families;
-  for (Family* family : {&up, &retiring, &listening, &active, &accepted, &relayed, &failed, &ended, &dry_run, &retries,
-                         &bytes, &handshakes, &resumed, &expires, &refused, &lists}) {
+  for (Family* family : {&up,      &retiring, &listening, &active,       &accepted,     &relayed,     &failed,
+                         &ended,   &dry_run,  &retries,   &bytes,        &handshakes,   &resumed,     &expires,
+                         &refused, &lists,    &renews,    &acme_expires, &acme_failing, &acme_issued, &acme_failures}) {
     families.push_back(std::move(*family));
   }
   return families;

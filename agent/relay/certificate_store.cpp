@@ -188,17 +188,18 @@ void CertificateStore::read_trust() {
   if (!bundles.empty()) trust_ = std::make_shared<const tls::Trust>(std::move(bundles));
 }
 
-base::Result<tls::ServerOptions> CertificateStore::options() const {
+base::Result<tls::ServerOptions> CertificateStore::options(std::shared_ptr<const tls::Challenges> challenges) const {
   tls::ServerOptions options{.tls12 = settings_.min_version == "1.2",
                              .alpn = settings_.alpn,
                              .verify = settings_.client.verify,
                              .authorities = authorities_,
-                             .trust = trust_};
+                             .trust = trust_,
+                             .challenges = std::move(challenges)};
   if (!settings_.trust.empty()) options.verify = tls::ClientVerify::kRequire;
   for (const CertificateState& state : certificates_) {
     if (state.in_use) options.certificates.push_back(state.in_use);
   }
-  if (options.certificates.empty()) {
+  if (options.certificates.empty() && !options.challenges) {
     for (const CertificateState& state : certificates_) {
       if (state.refused) return std::unexpected(*state.refused);
     }

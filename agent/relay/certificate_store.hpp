@@ -38,8 +38,10 @@ class CertificateStore {
   bool look(Look how = Look::kSettled);
 
   /// What is in use, without tickets and scope. kInvalid if that is not enough to listen: no certificate at all, or
-  /// clients have to be verified and there is nobody to verify them by.
-  [[nodiscard]] base::Result<tls::ServerOptions> options() const;
+  /// clients have to be verified and there is nobody to verify them by. With `challenges` to answer, a certificate may
+  /// be what is still to come.
+  [[nodiscard]] base::Result<tls::ServerOptions> options(
+      std::shared_ptr<const tls::Challenges> challenges = nullptr) const;
 
   /// The same for the other side: what is shown, if anything is named, and who is trusted. kInvalid if what is named
   /// can't be used.

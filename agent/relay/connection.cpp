@@ -336,7 +336,7 @@ void Connection::accepted() {
   if (!session.answers_challenge()) return route(session.server_name());
   session.finish();
   std::ignore = flush_outer();
-  fail("acme challenge answered");
+  end(listener_->stats->ended, "acme challenge answered", false);
 }
 
 /// Few words, whoever the peer is: they are names of counters. Where only relays and backends are peers each reason has

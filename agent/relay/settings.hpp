@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "acme/settings.hpp"
 #include "base/address.hpp"
 #include "tls/server.hpp"
 
@@ -112,6 +113,7 @@ struct Settings {
   std::vector<ListenerSettings> listeners;
   Limits originate;  ///< Of each service that TLS is originated for.
   MeshSettings mesh;
+  acme::Settings acme;
   bool operator==(const Settings&) const = default;
 };
 

@@ -46,7 +46,7 @@ struct alignas(128) ListenerStats {
   std::atomic<std::uint64_t> resumed = 0;
   Tally handshakes;  ///< "TLSv1.3 TLS_AES_128_GCM_SHA256"
   Tally failed;      ///< Before a backend was connected: why.
-  Tally ended;       ///< After.
+  Tally ended;       ///< After, or once a challenge was answered: nothing failed.
   Tally dry_run;     ///< Of the mesh: taken although not allowed, by service.
 
   /// By the one worker that writes: no need for an atomic addition.

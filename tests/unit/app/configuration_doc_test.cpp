@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "app/acme_keys.hpp"
 #include "app/config_keys.hpp"
 #include "app/relay_keys.hpp"
 #include "base/duration.hpp"
@@ -109,6 +110,8 @@ TEST(ConfigurationPage, describes_every_key_as_the_decoder_knows_it) {
   for (const Key& key : kRelayTable.keys) {
     if (key.type == KeyType::kTable) check("### relay." + std::string(key.name), *key.table);
   }
+  check("### relay.acme.certificates", kAcmeCertificateTable);
+  check("### relay.acme.eab", kAcmeBindingTable);
   check("### relay.listeners", kListenerTable);
   check("### relay.listeners.routes", kNameRouteTable);
   check("### relay.listeners.tls.certificates", kCertificateTable);

@@ -145,6 +145,22 @@ TEST_F(Views, certificates_say_when_they_expire_and_what_is_wrong) {
             "shop      -                   -              -                 open /c/new.key: Permission denied\n");
 }
 
+TEST_F(Views, certificates_that_are_fetched_say_when_next_and_what_went_wrong) {
+  api::CertificateList list{.acme = {.wanted = true, .issuer_node = "edge-1"}};
+  EXPECT_TRUE(certificates_text(list, options_).ends_with("\nACME: edge-1 fetches the certificates\n"));
+  list.acme.fetches = true;
+  list.acme.certificates = {
+      {.name = "shop", .names = {"shop.test"}, .issuer = "CN=ca", .expires_in_s = 86400.0, .next_in_s = 3600.0},
+      {.name = "cart", .names = {"cart.test"}, .next_in_s = 60.0, .error = "prove cart.test: refused"}};
+  list.acme.error = "listen on [::]:80: Address already in use";
+  EXPECT_TRUE(certificates_text(list, options_)
+                  .ends_with("ACME  NAMES      ISSUER  EXPIRES   NEXT      LAST ERROR\n"
+                             "shop  shop.test  CN=ca   in 24h0m  in 60m0s  -\n"
+                             "cart  cart.test  -       -         in 60s    prove cart.test: refused\n"
+                             "nothing is fetched: listen on [::]:80: Address already in use\n"))
+      << certificates_text(list, options_);
+}
+
 TEST_F(Views, an_ejected_endpoint_says_until_when_and_why) {
   api::EndpointView endpoint = backend_.endpoint_values[2];
   endpoint.eligibility = endpoint.ejection = "ejected";

@@ -62,12 +62,18 @@ constexpr const char* kMetric = "\\b((?:mesh|process)_[a-z0-9_]+)";
 
 TEST(Monitoring, each_alert_has_a_runbook_and_there_are_exactly_these) {
   const std::string rules = read("deploy/daemonset/monitoring/meshd.rules.yaml");
-  const std::set<std::string> alerts{"MeshAgentAbsent",       "MeshCanaryFailed",
-                                     "MeshDriftNotRepaired",  "MeshSourceStale",
-                                     "MeshMapHigh",           "MeshPanic",
-                                     "MeshNoUsableEndpoint",  "MeshConfigReloadFailed",
-                                     "MeshEventsDropped",     "MeshCertificateExpires",
-                                     "MeshCertificateRefused"};
+  const std::set<std::string> alerts{"MeshAgentAbsent",
+                                     "MeshCanaryFailed",
+                                     "MeshDriftNotRepaired",
+                                     "MeshSourceStale",
+                                     "MeshMapHigh",
+                                     "MeshPanic",
+                                     "MeshNoUsableEndpoint",
+                                     "MeshConfigReloadFailed",
+                                     "MeshEventsDropped",
+                                     "MeshCertificateExpires",
+                                     "MeshCertificateRefused",
+                                     "MeshAcmeFailing"};
   EXPECT_EQ(all(rules, "alert: (\\w+)"), alerts);
   const auto runbooks = all(rules, "runbook_url: docs/operations.md#(\\S+)");
   EXPECT_EQ(runbooks.size(), alerts.size());
