@@ -12,7 +12,7 @@ namespace {
 using std::chrono::seconds;
 
 #define NEED_PROGRAM(name) \
-  if (!have_program(name)) GTEST_SKIP() << "SKIPPED: " << name << " is not installed (scripts/setup --interop)"
+  if (!have_program(name)) GTEST_SKIP() << "SKIPPED: " << (name) << " is not installed (scripts/setup --interop)"
 
 class AcmeTest : public RelayTest {
  protected:
@@ -43,7 +43,7 @@ class AcmeTest : public RelayTest {
         "    - {{name: shop, address: \"{}\", service: web, tls: {{certificates: [{{folder: {}}}]}}}}\n",
         endpoints(8080), spec.directory, spec.node, folder(), spec.challenge, spec.more, spec.listener, folder());
   }
-  [[nodiscard]] std::string folder() const { return file("acme"); }
+  [[nodiscard]] std::string folder() const { return file(folder_name_); }
   /// Of the machine: the node's name where none is configured.
   [[nodiscard]] static std::string host_name() {
     char name[256] = {};
@@ -96,6 +96,7 @@ class AcmeTest : public RelayTest {
   Process dns_;
   Process pebble_;
   std::string root_;
+  std::string folder_name_ = "acme";
 };
 
 TEST_F(AcmeTest, pebble_by_http_01_with_a_bound_account_and_other_nodes_read_the_files) {
@@ -135,12 +136,17 @@ TEST_F(AcmeTest, pebble_by_http_01_with_a_bound_account_and_other_nodes_read_the
   pebble_.kill();
   spec.node = "another";
   agent_->reconfigure(text(spec));
-  const auto reads = [&] { return acme().value("fetches", true) == false; };
+  const auto reads = [&] { return !acme().value("fetches", true); };
   ASSERT_TRUE(eventually(seconds(10), reads)) << acme().dump(2);
   EXPECT_NE(agent_->ctl({"certs"}).text.find("another fetches the certificates"), std::string::npos);
   EXPECT_TRUE(ask().text.starts_with("web")) << ask().errors;
-  // Its relay never saw the issuer.
+  // Its relay never saw the issuer, and its folder is a copy.
   relay_->kill();
+  const std::string original = folder();
+  folder_name_ = "copied";
+  ASSERT_EQ(run({"cp", "-a", original, folder()}, {}).code, 0);
+  ASSERT_EQ(run({"rm", "-r", original}, {}).code, 0);
+  agent_->reconfigure(text(spec));
   relay_ = std::make_unique<RelayProcess>(*lab_, *node_, *agent_);
   relay_->start();
   const auto served = [&] { return ask().text.starts_with("web"); };
@@ -171,7 +177,7 @@ TEST_F(AcmeTest, pebble_by_tls_alpn_01_renews_while_clients_connect_and_keeps_th
   EXPECT_EQ(listener["failed"].dump().find("acme challenge answered"), std::string::npos) << listener;
 
   dns_.kill();  // the issuer is asked, and does not find the names any more
-  const auto complains = [&] { return acme()["certificates"][0]["error"] != ""; };
+  const auto complains = [&] { return !acme()["certificates"][0]["error"].get<std::string>().empty(); };
   ASSERT_TRUE(eventually(seconds(60), complains)) << acme().dump(2);
   const std::string error = acme()["certificates"][0]["error"];
   EXPECT_NE(error.find("shop.test"), std::string::npos) << error;
