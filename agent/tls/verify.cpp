@@ -19,11 +19,11 @@ std::string_view verify_error(long result) {
     case X509_V_ERR_CERT_NOT_YET_VALID:
       return "certificate not yet valid";
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
       return "self-signed certificate";
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
       return "name mismatch";
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:  // it brought its own authority along
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:

@@ -12,6 +12,7 @@ namespace mesh::test {
 std::string hostile_clients() { return MESH_SOURCE_DIR "/tests/support/hostile_tls.py"; }
 
 std::string tls_backend() { return MESH_SOURCE_DIR "/tests/support/tls_backend.py"; }
+std::string mesh_peer() { return MESH_SOURCE_DIR "/tests/support/mesh_peer.py"; }
 
 RelayProcess::RelayProcess(Lab& lab, const Host& host, const Agent& agent)
     : lab_(lab),

@@ -13,6 +13,8 @@ namespace mesh::test {
 /// The script that plays them: its arguments are HOST PORT NAME CA_FILE, and it leaves with 0 if a server survived
 /// them.
 std::string hostile_clients();
+/// The script that plays another node's relay; it says itself what its arguments are.
+std::string mesh_peer();
 
 /// A server that speaks TLS and says its name; its arguments are NAME CERTIFICATE KEY PORT, and perhaps CLIENT_CA.
 std::string tls_backend();
