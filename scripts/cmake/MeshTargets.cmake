@@ -27,6 +27,14 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   add_link_options(-fuse-ld=lld-19)
 endif()
 
+# mesh_quick_to_build(targets...): without optimisation in Debug builds; for what spends no time of its own at run time.
+# What parses a command line (CLI11 is all header) takes half the time to build.
+function(mesh_quick_to_build)
+  foreach(target ${ARGN})
+    target_compile_options(${target} PRIVATE $<$<CONFIG:Debug>:-O0>)
+  endforeach()
+endfunction()
+
 # mesh_library(name [LINK targets...]): a static library of all .cpp files of the current folder but main.cpp.
 function(mesh_library name)
   cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
