@@ -12,14 +12,14 @@
 namespace mesh::discovery {
 template <>
 struct EnumNames<acme::Challenge> {
-  static constexpr std::array<std::string_view, 2> names = {"http-01", "tls-alpn-01"};
-  static constexpr std::array<acme::Challenge, 2> values = {acme::Challenge::kHttp01, acme::Challenge::kTlsAlpn01};
+  static constexpr std::array<std::string_view, 2> kNames = {"http-01", "tls-alpn-01"};
+  static constexpr std::array<acme::Challenge, 2> kValues = {acme::Challenge::kHttp01, acme::Challenge::kTlsAlpn01};
 };
 template <>
 struct EnumNames<tls::KeyType> {
-  static constexpr std::array<std::string_view, 3> names = {"ec-p256", "ec-p384", "rsa-2048"};
-  static constexpr std::array<tls::KeyType, 3> values = {tls::KeyType::kEcP256, tls::KeyType::kEcP384,
-                                                         tls::KeyType::kRsa2048};
+  static constexpr std::array<std::string_view, 3> kNames = {"ec-p256", "ec-p384", "rsa-2048"};
+  static constexpr std::array<tls::KeyType, 3> kValues = {tls::KeyType::kEcP256, tls::KeyType::kEcP384,
+                                                          tls::KeyType::kRsa2048};
 };
 }  // namespace mesh::discovery
 

@@ -23,8 +23,6 @@
 namespace mesh::app {
 namespace {
 
-using datapath::Table;
-
 constexpr std::array<std::string_view, 7> kTables = {"control", "frontends", "services", "ranges",
                                                      "slots",   "backends",  "owners"};
 

@@ -15,17 +15,15 @@ Jobs::~Jobs() {
 }
 
 void Jobs::run(Work work, Reply<std::string> reply) {
-  bool room = false;
-  {
-    const std::lock_guard lock(mutex_);
-    room = waiting_.size() < kWaitingMax;
-    if (room) waiting_.push_back({std::move(work), std::move(reply)});
-  }
-  if (!room) {
+  std::unique_lock lock(mutex_);
+  if (waiting_.size() >= kWaitingMax) {
+    lock.unlock();
     return reply(base::fail(base::ErrorKind::kUnavailable,
                             "answer: " + std::to_string(kWaitingMax) + " long answers are waiting already",
                             "ask again later"));
   }
+  waiting_.push_back({std::move(work), std::move(reply)});
+  lock.unlock();
   if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
   wake_.notify_one();
 }

@@ -12,14 +12,14 @@
 namespace mesh::discovery {
 template <>
 struct EnumNames<relay::Mode> {
-  static constexpr std::array<std::string_view, 2> names = {"terminate", "passthrough"};
-  static constexpr std::array<relay::Mode, 2> values = {relay::Mode::kTerminate, relay::Mode::kPassthrough};
+  static constexpr std::array<std::string_view, 2> kNames = {"terminate", "passthrough"};
+  static constexpr std::array<relay::Mode, 2> kValues = {relay::Mode::kTerminate, relay::Mode::kPassthrough};
 };
 template <>
 struct EnumNames<tls::ClientVerify> {
-  static constexpr std::array<std::string_view, 3> names = {"none", "optional", "require"};
-  static constexpr std::array<tls::ClientVerify, 3> values = {tls::ClientVerify::kNone, tls::ClientVerify::kOptional,
-                                                              tls::ClientVerify::kRequire};
+  static constexpr std::array<std::string_view, 3> kNames = {"none", "optional", "require"};
+  static constexpr std::array<tls::ClientVerify, 3> kValues = {tls::ClientVerify::kNone, tls::ClientVerify::kOptional,
+                                                               tls::ClientVerify::kRequire};
 };
 }  // namespace mesh::discovery
 

@@ -424,7 +424,7 @@ class Relay {
       const ssize_t size = ::pread(kept->second->get(), bytes.data(), bytes.size(), 0);
       if (size > 0) {
         bytes.resize(static_cast<std::size_t>(size));
-        if (auto decoded = tls::decode_ticket_keys(bytes)) keys = std::move(*decoded);
+        if (auto decoded = tls::decode_ticket_keys(bytes)) keys = *decoded;
       }
     }
     if (rotate(keys, base::wall_now()) || !held_.contains(std::string(kTicketsName))) hand_on(keys);

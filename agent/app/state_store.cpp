@@ -170,7 +170,7 @@ std::optional<base::TimePoint> SavePolicy::due() const {
   return std::max(*changed_at_ + kSettle, not_before_);
 }
 
-StateStore::StateStore(std::string state_dir) : path_(path_in(state_dir)) {
+StateStore::StateStore(const std::string& state_dir) : path_(path_in(state_dir)) {
   thread_ = std::thread([this] { run(); });
 }
 

@@ -67,7 +67,7 @@ class StateStore {
     std::optional<base::Error> error;  ///< Of the last write, while it stands.
   };
 
-  explicit StateStore(std::string state_dir);
+  explicit StateStore(const std::string& state_dir);
   ~StateStore();  ///< Writes what is still to be saved.
   StateStore(const StateStore&) = delete;
   StateStore& operator=(const StateStore&) = delete;

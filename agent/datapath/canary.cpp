@@ -26,7 +26,6 @@
 namespace mesh::datapath {
 namespace {
 
-using base::Error;
 using base::ErrorKind;
 using base::Fd;
 using base::SocketAddress;

@@ -73,8 +73,7 @@ std::vector<std::uint32_t> control_ids(const std::vector<NumberedSet>& sets) {
 
 template <std::size_t kSize>
 void copy_text(char (&to)[kSize], std::string_view from) {
-  const std::size_t length = std::min(from.size(), kSize - 1);
-  std::memcpy(to, from.data(), length);
+  const std::size_t length = from.copy(to, kSize - 1);
   std::memset(to + length, 0, kSize - length);
 }
 

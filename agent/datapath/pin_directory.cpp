@@ -19,7 +19,7 @@
 namespace mesh::datapath {
 namespace {
 
-constexpr std::string_view kDefaultMount = "/sys/fs/bpf";
+constexpr char kDefaultMount[] = "/sys/fs/bpf";
 constexpr std::size_t kProcFileMax = 4 << 20;
 
 bool is_bpffs(const std::string& path) {
@@ -83,7 +83,7 @@ base::Result<void> ensure_bpffs(const std::string& directory) {
   if (is_bpffs(existing_ancestor(directory))) return {};
   const bool below_default = directory.starts_with(std::string(kDefaultMount) + "/");
   if (below_default) {
-    if (::mount("bpf", kDefaultMount.data(), "bpf", 0, nullptr) == 0) return {};
+    if (::mount("bpf", kDefaultMount, "bpf", 0, nullptr) == 0) return {};
     return base::fail_errno(errno, "mount a bpffs at /sys/fs/bpf", "run as root: mount -t bpf bpf /sys/fs/bpf");
   }
   return base::fail(base::ErrorKind::kUnsupported, "use " + directory + " for pins: it is not on a bpffs",

@@ -11,9 +11,9 @@ using namespace std::chrono_literals;
 
 template <>
 struct EnumNames<ConsulConsistency> {
-  static constexpr std::array<std::string_view, 3> names = {"stale", "default", "consistent"};
-  static constexpr std::array<ConsulConsistency, 3> values = {ConsulConsistency::kStale, ConsulConsistency::kDefault,
-                                                              ConsulConsistency::kConsistent};
+  static constexpr std::array<std::string_view, 3> kNames = {"stale", "default", "consistent"};
+  static constexpr std::array<ConsulConsistency, 3> kValues = {ConsulConsistency::kStale, ConsulConsistency::kDefault,
+                                                               ConsulConsistency::kConsistent};
 };
 
 namespace {

@@ -13,8 +13,8 @@ using namespace std::chrono_literals;
 
 template <>
 struct EnumNames<DnsFamily> {
-  static constexpr std::array<std::string_view, 3> names = {"ipv4", "ipv6", "both"};
-  static constexpr std::array<DnsFamily, 3> values = {DnsFamily::kV4, DnsFamily::kV6, DnsFamily::kBoth};
+  static constexpr std::array<std::string_view, 3> kNames = {"ipv4", "ipv6", "both"};
+  static constexpr std::array<DnsFamily, 3> kValues = {DnsFamily::kV4, DnsFamily::kV6, DnsFamily::kBoth};
 };
 
 namespace {

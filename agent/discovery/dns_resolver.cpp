@@ -130,7 +130,7 @@ class AresResolver final : public DnsResolver {
 
 }  // namespace
 
-base::Result<std::unique_ptr<DnsResolver>> DnsResolver::make(Options options, Done done) {
+base::Result<std::unique_ptr<DnsResolver>> DnsResolver::make(const Options& options, Done done) {
   auto resolver = std::make_unique<AresResolver>(std::move(done));
   MESH_CHECK(resolver->open(options));
   return resolver;

@@ -26,7 +26,7 @@ class DnsResolver {
   /// Called from drive(): the answer, which may be that there is none, or why there is no answer.
   using Done = std::function<void(const DnsQuestion& question, base::Result<DnsAnswer> answer)>;
 
-  static base::Result<std::unique_ptr<DnsResolver>> make(Options options, Done done);
+  static base::Result<std::unique_ptr<DnsResolver>> make(const Options& options, Done done);
   virtual ~DnsResolver() = default;
 
   virtual void ask(const DnsQuestion& question) = 0;

@@ -12,8 +12,8 @@ using namespace std::chrono_literals;
 
 template <>
 struct EnumNames<model::OnDown> {
-  static constexpr std::array<std::string_view, 2> names = {"leave", "reset"};
-  static constexpr std::array<model::OnDown, 2> values = {model::OnDown::kLeave, model::OnDown::kReset};
+  static constexpr std::array<std::string_view, 2> kNames = {"leave", "reset"};
+  static constexpr std::array<model::OnDown, 2> kValues = {model::OnDown::kLeave, model::OnDown::kReset};
 };
 
 namespace {

@@ -123,7 +123,8 @@ Value encode(const Table& table, const void* object, Secrets secrets, Encode wha
 
 /// Names of an enum, for kChoice; specialised where a table uses one.
 template <typename E>
-struct EnumNames;  // static constexpr std::array<std::string_view, N> names; static constexpr std::array<E, N> values;
+struct EnumNames;  // static constexpr std::array<std::string_view, N> kNames; static constexpr std::array<E, N>
+                   // kValues;
 
 struct Range {
   std::int64_t min = 0;
@@ -199,18 +200,18 @@ constexpr Key key(std::string_view name, std::string_view doc, Range range = {})
     };
   } else if constexpr (std::is_enum_v<Type>) {
     key.type = KeyType::kChoice;
-    key.names = EnumNames<Type>::names;
+    key.names = EnumNames<Type>::kNames;
     key.decode = [](Decoder& decoder, const Key& self, const Value& value, void* target) {
       std::string_view name;
       if (!decoder.choice(self, value, name)) return;
-      for (std::size_t i = 0; i < EnumNames<Type>::names.size(); ++i) {
-        if (EnumNames<Type>::names[i] == name) static_cast<Object*>(target)->*Member = EnumNames<Type>::values[i];
+      for (std::size_t i = 0; i < EnumNames<Type>::kNames.size(); ++i) {
+        if (EnumNames<Type>::kNames[i] == name) static_cast<Object*>(target)->*Member = EnumNames<Type>::kValues[i];
       }
     };
     key.encode = [](const Key&, const void* target, Secrets) {
       const Type value = static_cast<const Object*>(target)->*Member;
-      for (std::size_t i = 0; i < EnumNames<Type>::names.size(); ++i) {
-        if (EnumNames<Type>::values[i] == value) return Value::string(std::string(EnumNames<Type>::names[i]));
+      for (std::size_t i = 0; i < EnumNames<Type>::kNames.size(); ++i) {
+        if (EnumNames<Type>::kValues[i] == value) return Value::string(std::string(EnumNames<Type>::kNames[i]));
       }
       return Value{};
     };

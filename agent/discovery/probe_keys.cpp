@@ -14,14 +14,14 @@ using model::ProbePolicy;
 
 template <>
 struct EnumNames<model::ProbeType> {
-  static constexpr std::array<std::string_view, 4> names = {"tcp", "http", "https", "grpc"};
-  static constexpr std::array<model::ProbeType, 4> values = {model::ProbeType::kTcp, model::ProbeType::kHttp,
-                                                             model::ProbeType::kHttps, model::ProbeType::kGrpc};
+  static constexpr std::array<std::string_view, 4> kNames = {"tcp", "http", "https", "grpc"};
+  static constexpr std::array<model::ProbeType, 4> kValues = {model::ProbeType::kTcp, model::ProbeType::kHttp,
+                                                              model::ProbeType::kHttps, model::ProbeType::kGrpc};
 };
 template <>
 struct EnumNames<model::ProbeWhen> {
-  static constexpr std::array<std::string_view, 2> names = {"used", "always"};
-  static constexpr std::array<model::ProbeWhen, 2> values = {model::ProbeWhen::kUsed, model::ProbeWhen::kAlways};
+  static constexpr std::array<std::string_view, 2> kNames = {"used", "always"};
+  static constexpr std::array<model::ProbeWhen, 2> kValues = {model::ProbeWhen::kUsed, model::ProbeWhen::kAlways};
 };
 
 namespace {
@@ -223,9 +223,9 @@ void fit_keys_to_type(Decoder& decoder, const Value& value, ProbePolicy& probe) 
       continue;
     }
     std::string fitting;
-    for (std::size_t i = 0; i < EnumNames<model::ProbeType>::values.size(); ++i) {
-      if ((types & bit(EnumNames<model::ProbeType>::values[i])) == 0) continue;
-      fitting += (fitting.empty() ? "" : " or ") + std::string(EnumNames<model::ProbeType>::names[i]);
+    for (std::size_t i = 0; i < EnumNames<model::ProbeType>::kValues.size(); ++i) {
+      if ((types & bit(EnumNames<model::ProbeType>::kValues[i])) == 0) continue;
+      fitting += (fitting.empty() ? "" : " or ") + std::string(EnumNames<model::ProbeType>::kNames[i]);
     }
     decoder.under(name, [&] {
       decoder.error_at(written->key_place,

@@ -40,7 +40,7 @@ struct RegistryType {
   std::shared_ptr<void> (*make_settings)() = nullptr;
   /// What no single key can check; `value` is null if nothing is written. Null: nothing is to be checked.
   void (*finish)(Decoder&, const Value& value, void* settings) = nullptr;
-  std::unique_ptr<Registry> (*make)(const void* settings, RegistryContext context) = nullptr;
+  std::unique_ptr<Registry> (*make)(const void* settings, const RegistryContext& context) = nullptr;
 };
 
 /// `Make` is std::unique_ptr<Registry>(const Settings&, RegistryContext); `Finish` void(Decoder&, const Value&,
@@ -58,8 +58,8 @@ constexpr RegistryType registry_type(std::string_view name, std::string_view doc
           .make_settings = []() -> std::shared_ptr<void> { return std::make_shared<Settings>(); },
           .finish = [](Decoder& decoder, const Value& value,
                        void* settings) { Finish(decoder, value, *static_cast<Settings*>(settings)); },
-          .make = [](const void* settings, RegistryContext context) -> std::unique_ptr<Registry> {
-            return Make(*static_cast<const Settings*>(settings), std::move(context));
+          .make = [](const void* settings, const RegistryContext& context) -> std::unique_ptr<Registry> {
+            return Make(*static_cast<const Settings*>(settings), context);
           }};
 }
 

@@ -16,23 +16,23 @@ using model::ProbePolicy;
 
 template <>
 struct EnumNames<model::Algorithm> {
-  static constexpr std::array<std::string_view, 6> names = {"weighted_random", "round_robin",       "maglev",
-                                                            "source_hash",     "least_connections", "latency"};
-  static constexpr std::array<model::Algorithm, 6> values = {
+  static constexpr std::array<std::string_view, 6> kNames = {"weighted_random", "round_robin",       "maglev",
+                                                             "source_hash",     "least_connections", "latency"};
+  static constexpr std::array<model::Algorithm, 6> kValues = {
       model::Algorithm::kWeightedRandom, model::Algorithm::kRoundRobin,       model::Algorithm::kMaglev,
       model::Algorithm::kSourceHash,     model::Algorithm::kLeastConnections, model::Algorithm::kLatency};
 };
 template <>
 struct EnumNames<model::Preference> {
-  static constexpr std::array<std::string_view, 3> names = {"none", "zone", "node"};
-  static constexpr std::array<model::Preference, 3> values = {model::Preference::kNone, model::Preference::kZone,
-                                                              model::Preference::kNode};
+  static constexpr std::array<std::string_view, 3> kNames = {"none", "zone", "node"};
+  static constexpr std::array<model::Preference, 3> kValues = {model::Preference::kNone, model::Preference::kZone,
+                                                               model::Preference::kNode};
 };
 template <>
 struct EnumNames<model::HashKey> {
-  static constexpr std::array<std::string_view, 4> names = {"namespace", "cgroup", "uid", "source_address"};
-  static constexpr std::array<model::HashKey, 4> values = {model::HashKey::kNamespace, model::HashKey::kCgroup,
-                                                           model::HashKey::kUid, model::HashKey::kSourceAddress};
+  static constexpr std::array<std::string_view, 4> kNames = {"namespace", "cgroup", "uid", "source_address"};
+  static constexpr std::array<model::HashKey, 4> kValues = {model::HashKey::kNamespace, model::HashKey::kCgroup,
+                                                            model::HashKey::kUid, model::HashKey::kSourceAddress};
 };
 
 namespace {

@@ -18,8 +18,8 @@ namespace mesh::discovery {
 
 template <>
 struct EnumNames<model::Protocol> {
-  static constexpr std::array<std::string_view, 2> names = {"tcp", "udp"};
-  static constexpr std::array<model::Protocol, 2> values = {model::Protocol::kTcp, model::Protocol::kUdp};
+  static constexpr std::array<std::string_view, 2> kNames = {"tcp", "udp"};
+  static constexpr std::array<model::Protocol, 2> kValues = {model::Protocol::kTcp, model::Protocol::kUdp};
 };
 
 /// What `defaults:` can set, and each service can set for itself.

@@ -10,8 +10,8 @@ using model::TlsPolicy;
 
 template <>
 struct EnumNames<model::TlsMode> {
-  static constexpr std::array<std::string_view, 1> names = {"originate"};
-  static constexpr std::array<model::TlsMode, 1> values = {model::TlsMode::kOriginate};
+  static constexpr std::array<std::string_view, 1> kNames = {"originate"};
+  static constexpr std::array<model::TlsMode, 1> kValues = {model::TlsMode::kOriginate};
 };
 
 namespace {

@@ -13,9 +13,9 @@ using namespace std::chrono_literals;
 
 template <>
 struct EnumNames<model::Combine> {
-  static constexpr std::array<std::string_view, 3> names = {"ignore", "union", "failover"};
-  static constexpr std::array<model::Combine, 3> values = {model::Combine::kIgnore, model::Combine::kUnion,
-                                                           model::Combine::kFailover};
+  static constexpr std::array<std::string_view, 3> kNames = {"ignore", "union", "failover"};
+  static constexpr std::array<model::Combine, 3> kValues = {model::Combine::kIgnore, model::Combine::kUnion,
+                                                            model::Combine::kFailover};
 };
 
 namespace {

@@ -96,7 +96,7 @@ base::IpAddress VipRange::at(std::uint64_t n) const {
   return result;
 }
 
-VipTable::VipTable(VipRange range, std::vector<base::IpAddress> reserved) : range_(range) {
+VipTable::VipTable(VipRange range, const std::vector<base::IpAddress>& reserved) : range_(range) {
   for (const base::IpAddress& ip : reserved) {
     if (!range_.contains(ip)) continue;
     const std::uint64_t place = low_half(ip) - low_half(range_.ip) - first_place(range_);

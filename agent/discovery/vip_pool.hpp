@@ -49,7 +49,7 @@ class VipTable {
   };
 
   /// `reserved` are never given.
-  explicit VipTable(VipRange range, std::vector<base::IpAddress> reserved = {});
+  explicit VipTable(VipRange range, const std::vector<base::IpAddress>& reserved = {});
 
   /// The address of a name, old or new. kExhausted: all are held by names that are in use on `today`.
   base::Result<base::IpAddress> assign(const std::string& name, Day today);

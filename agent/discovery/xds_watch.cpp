@@ -79,7 +79,7 @@ void XdsWatch::answered(xds::Answer answer, TimePoint now) {
   }
   if (!complaint.any()) {
     if (about_clusters) {
-      take_clusters(std::move(answer.clusters), complaint, now);
+      take_clusters(answer.clusters, complaint, now);
     } else {
       take_assignments(std::move(answer.assignments), complaint);
     }
@@ -98,7 +98,7 @@ void XdsWatch::answered(xds::Answer answer, TimePoint now) {
   }
 }
 
-void XdsWatch::take_clusters(std::vector<xds::Cluster> said, Complaint& complaint, TimePoint now) {
+void XdsWatch::take_clusters(const std::vector<xds::Cluster>& said, Complaint& complaint, TimePoint now) {
   clusters_said_ = true;
   Clusters before = std::exchange(clusters_, {});
   for (auto& [name, endpoints] : endpoints_) endpoints.clusters.clear();

@@ -73,7 +73,7 @@ class XdsWatch {
   /// What is wrong with an answer, for its sender.
   class Complaint;
 
-  void take_clusters(std::vector<xds::Cluster> said, Complaint& complaint, base::TimePoint now);
+  void take_clusters(const std::vector<xds::Cluster>& said, Complaint& complaint, base::TimePoint now);
   void take_assignments(std::vector<xds::Assignment> said, Complaint& complaint);
   void map(const std::string& name, Cluster& cluster, const std::vector<Instance>& instances);
   void unmap(Cluster& cluster);

@@ -13,9 +13,9 @@ using namespace std::chrono_literals;
 
 template <>
 struct EnumNames<ZookeeperLayout> {
-  static constexpr std::array<std::string_view, 4> names = {"curator", "dubbo", "serverset", "nerve"};
-  static constexpr std::array<ZookeeperLayout, 4> values = {ZookeeperLayout::kCurator, ZookeeperLayout::kDubbo,
-                                                            ZookeeperLayout::kServerSet, ZookeeperLayout::kNerve};
+  static constexpr std::array<std::string_view, 4> kNames = {"curator", "dubbo", "serverset", "nerve"};
+  static constexpr std::array<ZookeeperLayout, 4> kValues = {ZookeeperLayout::kCurator, ZookeeperLayout::kDubbo,
+                                                             ZookeeperLayout::kServerSet, ZookeeperLayout::kNerve};
 };
 
 namespace {

@@ -9,7 +9,6 @@ namespace mesh::health {
 namespace {
 
 using namespace std::chrono_literals;
-using model::ProbeReason;
 
 constexpr base::Duration kRound = 4ms;        ///< Least time between two rounds of probes.
 constexpr base::Duration kBurst = 20ms;       ///< How much unused rate may be saved up.

@@ -3,9 +3,7 @@
 
 #include <nghttp2/nghttp2.h>
 
-#include <algorithm>
 #include <charconv>
-#include <cstring>
 
 #include "base/error.hpp"
 
@@ -52,8 +50,7 @@ nghttp2_nv field(const std::string& name, const std::string& value) {
 ssize_t read_body(nghttp2_session*, std::int32_t, std::uint8_t* buffer, std::size_t length, std::uint32_t* flags,
                   nghttp2_data_source*, void* user_data) {
   State& state = *static_cast<State*>(user_data);
-  const std::size_t count = std::min(length, state.request.body.size() - state.body_sent);
-  std::memcpy(buffer, state.request.body.data() + state.body_sent, count);
+  const std::size_t count = state.request.body.copy(reinterpret_cast<char*>(buffer), length, state.body_sent);
   state.body_sent += count;
   if (state.body_sent == state.request.body.size()) *flags |= NGHTTP2_DATA_FLAG_EOF;
   return static_cast<ssize_t>(count);

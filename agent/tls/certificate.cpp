@@ -86,7 +86,7 @@ void read_names(X509* certificate, CertificateFacts& facts) {
 
 std::string key_of(EVP_PKEY* key) {
   if (key == nullptr) return "unknown";
-  const std::string type = EVP_PKEY_get0_type_name(key);
+  std::string type = EVP_PKEY_get0_type_name(key);
   if (type == "RSA" || type == "RSA-PSS") return type + " " + std::to_string(EVP_PKEY_get_bits(key));
   std::array<char, 64> group{};
   if (EVP_PKEY_get_group_name(key, group.data(), group.size(), nullptr) == 1) return type + " " + group.data();
