@@ -191,7 +191,7 @@ model::SnapshotPtr snapshot_of(const Load& load, std::uint16_t port) {
 
 Measured measure(const Load& load, const Server& server, io::LoopKind loop, base::Duration duration) {
   health::Prober prober({.loop = loop, .max_probes_per_second = 50000, .node_seed = 1, .version = "bench"});
-  if (const auto started = prober.start([](health::HealthBatch) {}); !started) {
+  if (const auto started = prober.start([](const health::HealthBatch&) {}); !started) {
     std::cerr << started.error().to_string() << '\n';
     std::exit(1);
   }

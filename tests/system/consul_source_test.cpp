@@ -19,7 +19,6 @@ namespace mesh::discovery {
 namespace {
 
 using namespace std::chrono_literals;
-using base::ErrorKind;
 using test::ConsulServer;
 using testing::HasSubstr;
 using Json = ConsulServer::Json;

@@ -22,7 +22,6 @@
 namespace mesh::test {
 namespace {
 
-using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr const char* kVip = "240.64.0.10:80";

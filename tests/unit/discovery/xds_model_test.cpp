@@ -9,7 +9,6 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-using xds::Assignment;
 using xds::Health;
 using xds::LbEndpoint;
 using xds::Locality;

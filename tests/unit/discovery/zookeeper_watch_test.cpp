@@ -14,7 +14,6 @@
 namespace mesh::discovery {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
