@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Records whose socket is gone. sock_release ends a record with its socket, but not every socket passes it: those of
-// the kernel itself (NFS, iSCSI) don't, nor does one whose cgroup was taken out of the configuration while it was open.
+// the kernel itself (NFS, iSCSI) don't, nor does one whose cgroup was taken out of the configuration while it was open;
+// and a kernel may miss one in millions (docs/decisions/0002-owner-record.md).
 //
 // A socket lives if it has an address in its network namespace, or is an open file of a process, wherever that is
 // (bpf/census.bpf.c). One that is missed in two passes, minutes apart, is gone, and its record is freed and its

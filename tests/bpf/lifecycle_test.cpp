@@ -9,11 +9,15 @@
 
 #include <atomic>
 #include <cstring>
+#include <iostream>
 #include <random>
 #include <set>
 #include <thread>
 
 #include "base/random.hpp"
+#include "datapath/book_audit.hpp"
+#include "datapath/census.hpp"
+#include "datapath/owners.hpp"
 #include "datapath/tracers.hpp"
 #include "tests/bpf/mesh_fixture.hpp"
 
@@ -28,7 +32,7 @@ using namespace std::string_literals;
 
 constexpr std::uint8_t kTcp = IPPROTO_TCP;
 constexpr std::uint8_t kUdp = IPPROTO_UDP;
-constexpr unsigned kKillsPerChange = 10;
+constexpr unsigned kKills = 10;  // per change
 const base::SocketAddress kVip4 = at("240.64.0.50:80");
 const base::SocketAddress kVip6 = at("[fd00:6d::50]:80");
 
@@ -142,6 +146,34 @@ class LifecycleTest : public MeshTest {
     EXPECT_GT(clients.attempts(), 100U);
     EXPECT_EQ(clients.failures(), 0U) << "of " << clients.attempts() << ": " << std::strerror(clients.last_error());
     EXPECT_EQ(clients.misnamed(), 0U) << "of " << clients.attempts();
+  }
+  /// The records are those of `living` sockets, and none besides. Linux 6.18 was traced to close a UDP socket without
+  /// running sock_release about once in tens of millions of closes (docs/decisions/0002-owner-record.md): such a record
+  /// is the census's to find, and more than one in a million would be a fault of ours.
+  void expect_owners(std::uint64_t living, const Clients& clients) {
+    if (owners() == living || !mesh_->features().census) {
+      EXPECT_EQ(owners(), living) << owner_texts() << "owner_left " << reason(MESH_REASON_OWNER_LEFT);
+      return;
+    }
+    const std::string before = owner_texts();
+    std::vector<mesh_owner> records;
+    const auto memory = datapath::OwnerMemory::map(mesh_->maps(), datapath::Access::kRead);
+    ASSERT_TRUE(memory) << memory.error().to_string();
+    memory->for_each([&](const mesh_owner& record) { records.push_back(record); });
+    const auto census = mesh_->make_census();
+    ASSERT_TRUE(census) << census.error().to_string();
+    datapath::StaleRecords stale;
+    datapath::StaleRecords::Verdict verdict;
+    for (int pass = 0; pass < 2; ++pass) {
+      const auto met = census->pass(records);
+      ASSERT_TRUE(met) << met.error().to_string();
+      verdict = stale.look(records, *met);
+    }
+    EXPECT_LE(verdict.gone.size(), 1 + clients.attempts() / 1'000'000) << before;
+    const auto freed = datapath::free_records(mesh_->maps(), verdict.gone);
+    ASSERT_TRUE(freed) << freed.error().to_string();
+    EXPECT_EQ(owners(), living) << "before the census:\n" << before << "after it:\n" << owner_texts();
+    std::cout << *freed << " of " << clients.attempts() << " sockets were closed without sock_release:\n" << before;
   }
   base::Result<std::unique_ptr<datapath::Datapath>> try_open(
       const std::function<void(datapath::DatapathOptions&)>& change) {
@@ -258,7 +290,7 @@ TEST_F(LifecycleTest, a_restart_adopts_and_keeps_ids_links_and_records) {
   EXPECT_EQ(link_ids(mesh_->hooks()), links);
   EXPECT_TRUE(dump(mesh_->maps()) == before) << "ids or tables changed";
   EXPECT_EQ(peer_of(old_connection), kVip4);
-  EXPECT_EQ(owners(), 1U) << owner_texts();
+  expect_owners(1, clients);
 }
 
 TEST_F(LifecycleTest, upgrade_to_another_layout_and_back_keeps_everything) {
@@ -279,8 +311,7 @@ TEST_F(LifecycleTest, upgrade_to_another_layout_and_back_keeps_everything) {
   }
   expect_all_well(clients);
   EXPECT_EQ(link_ids(mesh_->hooks()), links);
-  EXPECT_EQ(owners(), 1U) << "records of closed sockets are gone, the one of the open socket is there\n"
-                          << owner_texts();
+  expect_owners(1, clients);
   EXPECT_EQ(peer_of(old_connection), kVip6);
 }
 
@@ -296,7 +327,7 @@ TEST_F(LifecycleTest, other_sizes_move_the_tables) {
   EXPECT_TRUE(dump(mesh_->maps()) == before) << "ids or tables changed";
   expect_all_well(clients);
   EXPECT_GE(live(1).connects, connects);
-  EXPECT_EQ(owners(), 0U) << owner_texts();
+  expect_owners(0, clients);
 }
 
 TEST_F(LifecycleTest, sizes_below_the_need_are_refused_and_change_nothing) {
@@ -318,19 +349,21 @@ TEST_F(LifecycleTest, another_major_layout_is_refused) {
   EXPECT_EQ(connect_to(open_socket(AF_INET, SOCK_STREAM), kVip4), 0);
 }
 
-TEST_F(LifecycleTest, killed_at_any_step_the_next_start_recovers) {
-  struct Change {
-    const char* description;
-    std::function<void(datapath::DatapathOptions&)> first, then;
-  };
-  const auto same = [](datapath::DatapathOptions&) {};
-  const Change changes[] = {
-      {"restart, then restart", same, same},
-      {"upgrade, then the same upgrade", next_layout, next_layout},
-      {"upgrade, then back", next_layout, same},
-      {"larger, then back", larger, same},
-      {"upgrade, then another change", next_layout, larger},
-  };
+/// A start that dies, and the one after it.
+struct Change {
+  const char* name;
+  void (*first)(datapath::DatapathOptions&);
+  void (*then)(datapath::DatapathOptions&);
+};
+
+class KilledStartTest : public LifecycleTest, public ::testing::WithParamInterface<Change> {
+ public:
+  static void same(datapath::DatapathOptions& /*options*/) {}
+  using LifecycleTest::larger;
+  using LifecycleTest::next_layout;
+};
+
+TEST_P(KilledStartTest, at_any_step_the_next_start_recovers) {
   const std::string before = dump(mesh_->maps());
   const auto links = link_ids(mesh_->hooks());
   const base::Fd old_connection = open_socket(AF_INET, SOCK_STREAM);
@@ -339,47 +372,52 @@ TEST_F(LifecycleTest, killed_at_any_step_the_next_start_recovers) {
   const std::uint64_t seed = wanted_seed != nullptr ? std::stoull(wanted_seed) : std::random_device{}();
   SCOPED_TRACE("again with MESH_SEED=" + std::to_string(seed));
   base::Random random(seed);
-  unsigned kills = 0;
+  unsigned steps_max = 0;
   Clients clients;
-  for (const Change& change : changes) {
-    unsigned steps_max = 0;
-    // The first round counts the steps and dies at none; each next one dies at a step of its own.
-    for (unsigned round = 0; round <= kKillsPerChange; ++round) {
-      const unsigned die_at =
-          round == 0 ? ~0U : static_cast<unsigned>((round - 1 + random.uniform()) * steps_max / kKillsPerChange);
-      SCOPED_TRACE(std::string(change.description) + ", killed before step " + std::to_string(die_at));
-      unsigned steps = 0;
-      auto killed = try_open([&](datapath::DatapathOptions& options) {
-        change.first(options);
-        options.before_step = [&](const std::string& name) -> base::Result<void> {
-          if (steps++ != die_at) return {};
-          return base::fail(base::ErrorKind::kUnavailable, "killed", name);
-        };
-      });
-      if (round == 0) {
-        ASSERT_TRUE(killed) << killed.error().to_string();
-        steps_max = steps;
-        killed->reset();
-        open();
-        continue;
-      }
-      ASSERT_FALSE(killed);
-      ASSERT_EQ(killed.error().message, "killed") << killed.error().to_string();
-      SCOPED_TRACE(killed.error().remedy);
-      ++kills;
-      open(change.then);
-      ASSERT_TRUE(mesh_);
-      EXPECT_TRUE(dump(mesh_->maps()) == before) << "ids or tables changed";
-      EXPECT_EQ(peer_of(old_connection), kVip4);
-      EXPECT_EQ(link_ids(mesh_->hooks()), links);
+  // The first round counts the steps and dies at none; each next one dies at a step of its own.
+  for (unsigned round = 0; round <= kKills; ++round) {
+    const unsigned die_at =
+        round == 0 ? ~0U : static_cast<unsigned>((round - 1 + random.uniform()) * steps_max / kKills);
+    SCOPED_TRACE("killed before step " + std::to_string(die_at));
+    unsigned steps = 0;
+    auto killed = try_open([&](datapath::DatapathOptions& options) {
+      GetParam().first(options);
+      options.before_step = [&](const std::string& name) -> base::Result<void> {
+        if (steps++ != die_at) return {};
+        return base::fail(base::ErrorKind::kUnavailable, "killed", name);
+      };
+    });
+    if (round == 0) {
+      ASSERT_TRUE(killed) << killed.error().to_string();
+      steps_max = steps;
+      killed->reset();
       open();
-      if (HasFailure()) return;
+      continue;
     }
+    ASSERT_FALSE(killed);
+    ASSERT_EQ(killed.error().message, "killed") << killed.error().to_string();
+    SCOPED_TRACE(killed.error().remedy);
+    open(GetParam().then);
+    ASSERT_TRUE(mesh_);
+    EXPECT_TRUE(dump(mesh_->maps()) == before) << "ids or tables changed";
+    EXPECT_EQ(peer_of(old_connection), kVip4);
+    EXPECT_EQ(link_ids(mesh_->hooks()), links);
+    open();
+    if (HasFailure()) return;
   }
   expect_all_well(clients);
-  EXPECT_EQ(owners(), 1U) << owner_texts() << "owner_left " << reason(MESH_REASON_OWNER_LEFT);
-  EXPECT_GE(kills, 50U);
+  expect_owners(1, clients);
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Changes, KilledStartTest,
+    ::testing::Values(Change{"restart_then_restart", KilledStartTest::same, KilledStartTest::same},
+                      Change{"upgrade_then_the_same_upgrade", KilledStartTest::next_layout,
+                             KilledStartTest::next_layout},
+                      Change{"upgrade_then_back", KilledStartTest::next_layout, KilledStartTest::same},
+                      Change{"larger_then_back", KilledStartTest::larger, KilledStartTest::same},
+                      Change{"upgrade_then_another_change", KilledStartTest::next_layout, KilledStartTest::larger}),
+    [](const auto& change) { return std::string(change.param.name); });
 
 TEST_F(LifecycleTest, a_second_agent_is_refused_and_told_who_holds_it) {
   auto same_directory = datapath::Datapath::open(options());
