@@ -101,6 +101,7 @@ class Connection {
     [[nodiscard]] Flush flush();
     /// How much was sent, or -errno.
     [[nodiscard]] std::int64_t send_some(std::span<const std::byte> bytes);
+    [[nodiscard]] base::SocketAddress own_address() const;
   };
 
   void on_client(unsigned events);
