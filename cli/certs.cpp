@@ -55,7 +55,8 @@ std::string certificates_text(const api::CertificateList& list, const ViewOption
 }
 
 void add_certs(CLI::App& app, Context& context) {
-  auto* command = app.add_subcommand("certs", "certificates of the relay's listeners, and when they expire");
+  auto* command =
+      app.add_subcommand("certs", "certificates of the relay's listeners and identities, and when they expire");
   command->footer(
       "Examples:\n  meshctl certs\n  meshctl certs -o wide\n  meshctl certs -o json | jq "
       "'.items[].certificates[] | select(.expires_in_s < 604800)'");
@@ -67,6 +68,9 @@ void add_certs(CLI::App& app, Context& context) {
       api::CertificateList list;
       for (const api::RelayListenerView& listener : status.relay.report.listeners) {
         if (!listener.certificates.empty()) list.items.push_back({listener.name, listener.certificates});
+      }
+      for (const api::RelayIdentityView& one : status.relay.report.identities) {
+        list.items.push_back({one.id, one.certificates});
       }
       list.acme = status.relay.report.acme;
       MESH_TRY(show<api::CertificateList>(context, api::to_document(list), [&](const api::CertificateList& shown) {

@@ -64,8 +64,9 @@ inline bool operator==(const RelayEndpoint& a, const RelayEndpoint& b) {
   return a.address == b.address && a.weight == b.weight;
 }
 
-/// Sockets of services that TLS is begun for, from whoever has them to the other: as many messages as it takes, before
-/// the orders that name them, or before the hello.
+/// Sockets of services that TLS is begun for, and for the relay one by which to ask for the owners of sockets in each
+/// of their namespaces, from whoever has them to the other: as many messages as it takes, before the orders that name
+/// them, or before the hello.
 struct RelaySockets {
   static constexpr std::string_view kKind = "RelaySockets";
   std::vector<std::string> descriptors;
@@ -81,6 +82,7 @@ struct RelayTls {
   std::string key;
   std::string min_version;
   std::vector<std::string> alpn;
+  std::vector<std::string> server_ids;
   bool operator==(const RelayTls&) const = default;
   static void fields(auto& self, auto& visit) {
     visit("mode", self.mode);
@@ -90,6 +92,7 @@ struct RelayTls {
     visit("key", self.key);
     visit("min_version", self.min_version);
     visit("alpn", self.alpn);
+    visit("server_ids", self.server_ids);
   }
 };
 
@@ -116,12 +119,14 @@ struct RelayOrders {
   static constexpr std::string_view kKind = "RelayOrders";
   std::string settings;  ///< `relay:` of the configuration, as JSON.
   std::string node;      ///< `agent.node`, or the host's name.
+  std::string cgroups;   ///< Where cgroups are mounted.
   std::vector<RelayService> services;
   std::vector<RelayOutbound> outbound;
   std::vector<std::string> descriptors;  ///< What the agent keeps for a relay that starts.
   static void fields(auto& self, auto& visit) {
     visit("settings", self.settings);
     visit("node", self.node);
+    visit("cgroups", self.cgroups);
     visit("services", self.services);
     visit("outbound", self.outbound);
     visit("descriptors", self.descriptors);
@@ -189,6 +194,7 @@ struct RelayListenerView {
   std::vector<RelayCount> failed;                  ///< Connections that ended before they were relayed, by reason.
   std::vector<RelayCount> ended;                   ///< Relayed ones, by how they ended.
   std::vector<RelayCount> dry_run;                 ///< Of the mesh: taken although not allowed, by service.
+  std::vector<RelayCount> identities;              ///< Of the mesh: relayed, by service, client and other node's relay.
   std::vector<RelayCertificateView> certificates;  ///< The first is for clients that ask for no name of another.
   std::optional<double> lists_expire_in_s;         ///< Revocation lists; from then on they refuse every client.
   static void fields(auto& self, auto& visit) {
@@ -208,6 +214,7 @@ struct RelayListenerView {
     visit("failed", self.failed);
     visit("ended", self.ended);
     visit("dry_run", self.dry_run);
+    visit("identities", self.identities);
     visit("certificates", self.certificates);
     visit("lists_expire_in_s", self.lists_expire_in_s);
   }
@@ -272,12 +279,25 @@ struct CertificateList {
   }
 };
 
+/// Of applications of this host towards other nodes.
+struct RelayIdentityView {
+  std::string id;
+  std::string error;  ///< Why what its files hold now is not in use.
+  std::vector<RelayCertificateView> certificates;
+  static void fields(auto& self, auto& visit) {
+    visit("id", self.id);
+    visit("error", self.error);
+    visit("certificates", self.certificates);
+  }
+};
+
 struct RelayReport {
   static constexpr std::string_view kKind = "RelayReport";
   bool serving = false;  ///< The orders are in force: an earlier relay may retire.
   std::string loop;      ///< "io_uring" or "epoll"
   std::uint32_t workers = 0;
   std::vector<RelayListenerView> listeners;
+  std::vector<RelayIdentityView> identities;
   AcmeView acme;
   std::vector<std::string> descriptors;  ///< New ones, to be kept.
   std::vector<std::string> kept;         ///< All that are still of use; the agent may forget others.
@@ -286,6 +306,7 @@ struct RelayReport {
     visit("loop", self.loop);
     visit("workers", self.workers);
     visit("listeners", self.listeners);
+    visit("identities", self.identities);
     visit("acme", self.acme);
     visit("descriptors", self.descriptors);
     visit("kept", self.kept);
@@ -315,6 +336,7 @@ struct RelayView {
     visit("loop", self.report.loop);
     visit("workers", self.report.workers);
     visit("listeners", self.report.listeners);
+    visit("identities", self.report.identities);
     visit("acme", self.report.acme);
   }
 };

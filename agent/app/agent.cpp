@@ -106,6 +106,7 @@ Agent::~Agent() {
 base::Result<void> Agent::make_relay() {
   relay_ = std::make_unique<RelayKeeper>(
       RelayKeeper::Options{.socket = start_.config.agent.run_dir + "/relay.sock",
+                           .cgroup_root = datapath_->cgroup_root(),
                            .node = start_.config.agent.node.empty() ? host_name() : start_.config.agent.node,
                            .exempt = [this](std::span<const pid_t> relays) { return exempt_relay(relays); },
                            .mark = [this](int fd) { return datapath::mark_listener(datapath_->maps(), fd); },

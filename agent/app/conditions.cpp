@@ -241,6 +241,11 @@ void look_at_relay(const api::RelayView& relay, Conditions& found) {
       found.degraded("listener_failed", message, "correct it; the relay tries again each second");
     }
   }
+  for (const api::RelayIdentityView& identity : relay.report.identities) {
+    if (identity.error.empty()) continue;
+    found.degraded("identity_refused", fmt::format("the files of {} can't be used: {}", identity.id, identity.error),
+                   "correct them; they are read again when they change, and those before stay in use");
+  }
   for (const api::RelayListenerView& listener : relay.report.listeners) {
     for (const api::RelayCertificateView& certificate : listener.certificates) {
       if (certificate.expires_in_s.value_or(1) > 0) continue;

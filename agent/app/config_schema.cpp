@@ -4,6 +4,7 @@
 
 #include "app/acme_keys.hpp"
 #include "app/config_keys.hpp"
+#include "app/identity_keys.hpp"
 #include "app/relay_keys.hpp"
 #include "discovery/ejection_keys.hpp"
 #include "discovery/probe_keys.hpp"
@@ -100,6 +101,7 @@ void list_keys(const Table& table, const std::string& prefix, std::vector<std::s
     if (key.name == "routes") list_keys(kNameRouteTable, name + ".", names);
     if (&table == &kAcmeTable && key.name == "certificates") list_keys(kAcmeCertificateTable, name + ".", names);
     if (&table != &kAcmeTable && key.name == "certificates") list_keys(kCertificateTable, name + ".", names);
+    if (key.name == "identities") list_keys(kIdentityTable, name + ".", names);
     if (key.name == "trust") list_keys(kTrustTable, name + ".", names);
     if (key.name == "services" && name.starts_with("relay.")) list_keys(kMeshServiceTable, name + ".", names);
     if (key.name == "sources" && prefix.empty()) list_keys(discovery::source_table(), name + ".", names);
@@ -130,6 +132,7 @@ std::string config_schema() {
                            {"certificate", object_schema(kCertificateTable)},
                            {"trust_bundle", object_schema(kTrustTable)},
                            {"mesh_service", object_schema(kMeshServiceTable)},
+                           {"client_identity", object_schema(kIdentityTable)},
                            {"acme_certificate", object_schema(kAcmeCertificateTable)}};
   for (const discovery::RegistryType* type : discovery::registry_types()) {
     if (type->elements != nullptr) {

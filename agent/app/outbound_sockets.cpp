@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -23,6 +24,7 @@ namespace {
 constexpr base::log::Logger kLog{"relay"};
 constexpr std::size_t kErrorsMax = 10;
 constexpr std::string_view kPrefix = "out";
+constexpr std::string_view kOwnerPrefix = "owners";
 
 std::optional<base::SocketAddress> bound_to(int fd) {
   sockaddr_storage address{};
@@ -70,18 +72,43 @@ void OutboundSockets::adopt(const std::string& name, base::Fd fd) {
 
 base::Result<base::Fd> OutboundSockets::open(const OutboundSocket& socket, const base::NetNamespace& place) {
   if (place.path.empty()) return relay::listen_on(socket.listen);
-  if (!home_.valid()) home_.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
   const base::Fd netns(::open(place.path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat status{};
-  if (!home_.valid() || !netns.valid() || ::fstat(netns.get(), &status) != 0 || status.st_ino != place.id) {
+  if (!netns.valid() || ::fstat(netns.get(), &status) != 0 || status.st_ino != place.id) {
     return base::fail(base::ErrorKind::kNotFound, "open " + place.path + ": the process is gone");
   }
-  if (::setns(netns.get(), CLONE_NEWNET) != 0) {
-    return base::fail_errno(errno, "enter " + place.path, "the agent needs CAP_SYS_ADMIN");
+  return open_in(netns.get(), place.path, [&] { return relay::listen_on(socket.listen); });
+}
+
+base::Result<base::Fd> OutboundSockets::open_in(int netns, const std::string& where,
+                                                const std::function<base::Result<base::Fd>()>& open_it) {
+  if (!home_.valid()) home_.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (!home_.valid() || ::setns(netns, CLONE_NEWNET) != 0) {
+    return base::fail_errno(errno, "enter " + where, "the agent needs CAP_SYS_ADMIN");
   }
-  auto opened = relay::listen_on(socket.listen);
+  auto opened = open_it();
   MESH_ASSERT(::setns(home_.get(), CLONE_NEWNET) == 0);
   return opened;
+}
+
+base::Result<base::Fd> OutboundSockets::open_owner_socket(int socket) {
+  const base::Fd netns(::ioctl(socket, SIOCGSKNS));
+  if (!netns.valid()) return base::fail_errno(errno, "find the network namespace of a socket");
+  return open_in(netns.get(), "a network namespace", []() -> base::Result<base::Fd> {
+    base::Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG));
+    if (!fd.valid()) return base::fail_errno(errno, "open a sock_diag socket");
+    return fd;
+  });
+}
+
+std::string owner_socket_name(std::uint64_t place) { return fmt::format("{} {}", kOwnerPrefix, place); }
+
+std::optional<std::uint64_t> parse_owner_socket(std::string_view name) {
+  std::istringstream words{std::string(name)};
+  std::string prefix;
+  std::uint64_t place = 0;
+  words >> prefix >> place;
+  return words && prefix == kOwnerPrefix ? std::optional(place) : std::nullopt;
 }
 
 void OutboundSockets::complain(const base::NetNamespace& place, const Wanted& wanted, const base::Error& error,

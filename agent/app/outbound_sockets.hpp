@@ -36,6 +36,10 @@ struct OutboundSocket {
   static std::optional<OutboundSocket> parse(std::string_view name);
 };
 
+/// By which a relay asks for the owners of sockets in a namespace: "owners 4026531840".
+[[nodiscard]] std::string owner_socket_name(std::uint64_t place);
+std::optional<std::uint64_t> parse_owner_socket(std::string_view name);
+
 class OutboundSockets {
  public:
   /// Makes a socket one that the hooks believe.
@@ -52,12 +56,17 @@ class OutboundSockets {
   /// Takes over what a relay kept, if it is what its name says: the kernel is asked for namespace and address.
   void adopt(const std::string& name, base::Fd fd);
 
+  /// A sock_diag socket of the namespace that `socket`, one of these, is in.
+  base::Result<base::Fd> open_owner_socket(int socket);
+
   [[nodiscard]] const std::map<OutboundSocket, base::Fd>& all() const { return sockets_; }
   /// Where services are refused, and why; no more than a few.
   [[nodiscard]] const std::vector<std::string>& errors() const { return errors_; }
 
  private:
   base::Result<base::Fd> open(const OutboundSocket& socket, const base::NetNamespace& place);
+  base::Result<base::Fd> open_in(int netns, const std::string& where,
+                                 const std::function<base::Result<base::Fd>()>& open_it);
   void complain(const base::NetNamespace& place, const Wanted& wanted, const base::Error& error,
                 std::set<std::string>& said);
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <ranges>
 
@@ -37,6 +38,7 @@ void describe_route(const model::ServiceRoute& route, api::RelayService& describ
 
 api::RelayTls describe_tls(const model::Service& service) {
   const model::TlsPolicy& policy = *service.tls;
+  if (policy.mode == model::TlsMode::kMutual) return {.mode = "mutual", .server_ids = policy.server_ids};
   return {.mode = "originate",
           .server_name = policy.server_name.empty() ? service.name : policy.server_name,
           .ca = policy.ca,
@@ -262,6 +264,10 @@ base::Result<void> RelayKeeper::take_message(Peer& peer) {
   if (message.kind() == api::RelaySockets::kKind) {
     const auto shown = MESH_TRY(api::from_document<api::RelaySockets>(message.body));
     for (std::size_t i = 0; i < std::min(shown.descriptors.size(), message.descriptors.size()); ++i) {
+      if (const auto place = parse_owner_socket(shown.descriptors[i])) {
+        peer.asks.insert(*place);
+        continue;
+      }
       if (const auto socket = OutboundSocket::parse(shown.descriptors[i])) peer.sockets.insert(*socket);
       sockets_.adopt(shown.descriptors[i], std::move(message.descriptors[i]));
     }
@@ -309,6 +315,25 @@ base::Result<void> RelayKeeper::send_sockets(Peer& peer) {
     descriptors.clear();
     return {};
   };
+  std::erase_if(peer.asks, [this](std::uint64_t place) {
+    return std::ranges::none_of(sockets_.all(), [&](const auto& one) { return one.first.place == place; });
+  });
+  const auto is_mutual = [this](const OutboundSocket& socket) {
+    const auto one = std::ranges::find(outbound_, socket.frontend, &api::RelayOutbound::frontend);
+    return one != outbound_.end() && one->tls.mode == "mutual";
+  };
+  for (const auto& [socket, fd] : sockets_.all()) {
+    if (!is_mutual(socket) || peer.asks.contains(socket.place)) continue;
+    // One for each relay: who shares it would read the other's answers.
+    const auto asking = sockets_.open_owner_socket(fd.get());
+    if (!asking) {
+      kLog.error("the relay can't ask who its clients are: they are refused", {{"err", asking.error()}});
+      continue;
+    }
+    MESH_CHECK(peer.channel.send(api::encode(api::RelaySockets{{owner_socket_name(socket.place)}}),
+                                 std::array{asking->get()}));
+    peer.asks.insert(socket.place);
+  }
   for (const auto& [socket, fd] : sockets_.all()) {
     if (!peer.sockets.insert(socket).second) continue;
     message.descriptors.push_back(socket.name());
@@ -324,6 +349,7 @@ base::Result<void> RelayKeeper::send_orders(Peer& peer) {
   MESH_CHECK(send_sockets(peer));
   api::RelayOrders orders{.settings = settings_text_,
                           .node = options_.node,
+                          .cgroups = options_.cgroup_root,
                           .services = *services_,
                           .outbound = outbound_,
                           .descriptors = {}};

@@ -42,8 +42,9 @@ inline constexpr std::chrono::seconds kRelaylessMax{10};
 class RelayKeeper {
  public:
   struct Options {
-    std::string socket;  ///< Where relays come.
-    std::string node;    ///< How this one is called; the relay may have to know whether it is meant.
+    std::string socket;       ///< Where relays come.
+    std::string cgroup_root;  ///< Where cgroups are mounted.
+    std::string node;         ///< How this one is called; the relay may have to know whether it is meant.
     /// Leaves the connections of these processes alone, all relays that are connected, the one in charge first.
     std::function<base::Result<void>(std::span<const pid_t> relays)> exempt;
     OutboundSockets::Mark mark;
@@ -73,6 +74,7 @@ class RelayKeeper {
     bool ordered = false;  ///< It had its first orders, and with them all that is kept.
     bool retired = false;
     std::set<OutboundSocket> sockets;  ///< Of ours, it has these.
+    std::set<std::uint64_t> asks;      ///< In these namespaces it can ask for owners.
   };
   struct Inbox {
     std::optional<relay::Settings> settings;

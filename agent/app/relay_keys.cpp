@@ -5,6 +5,7 @@
 #include <array>
 
 #include "app/acme_keys.hpp"
+#include "app/identity_keys.hpp"
 #include "app/list_key.hpp"
 #include "discovery/json_reader.hpp"
 #include "tls/spiffe.hpp"
@@ -186,10 +187,7 @@ void decode_certificates(Decoder& decoder, const Key& key, const Value& value, v
   if (decoder.error_count() != errors) return;
   const auto& pairs = static_cast<const relay::TlsSettings*>(target)->certificates;
   for (std::size_t i = 0; i < pairs.size(); ++i) {
-    const relay::CertificatePair& pair = pairs[i];
-    const bool files = !pair.certificate.empty() && !pair.key.empty();
-    const bool any_file = !pair.certificate.empty() || !pair.key.empty();
-    if (pair.folder.empty() ? files : !any_file) continue;
+    if (names_a_certificate(pairs[i])) continue;
     decoder.element(value.items[i], i, [&](const Value& item) {
       decoder.error(item, "names neither a pair of files nor a folder alone",
                     "write {certificate: FILE, key: FILE} or {folder: FOLDER}");
@@ -305,6 +303,7 @@ constexpr Key kMeshKeys[] = {
         "services", "Whose endpoints on this node are reached so, and by whom.",
         R"({"type":["array","null"],"items":{"$ref":"#/definitions/mesh_service"}})"),
     table_key<&relay::MeshSettings::limits>("limits", "As those of a listener.", kLimitsTable),
+    key<&relay::MeshSettings::port>("port", "Where this node's relay finds the relays of other nodes.", {1, 65'535}),
 };
 const Table kMeshTable{.name = "mesh", .keys = kMeshKeys, .defaults = &kFreshMesh};
 
@@ -315,9 +314,13 @@ void decode_mesh(Decoder& decoder, const Key& key, const Value& value, void* tar
   decoder.table(*key.table, value, &mesh);
   if (decoder.error_count() != errors || mesh == relay::MeshSettings{}) return;
   const relay::CertificatePair& own = mesh.identity;
-  const bool files = !own.certificate.empty() && !own.key.empty();
-  if (mesh.address.port == 0) decoder.error(value, "has no address", "add address: 0.0.0.0:15008");
-  if (own.folder.empty() ? !files : !own.certificate.empty() || !own.key.empty()) {
+  // Without an address this node's applications are clients, and nothing more.
+  const bool listens = mesh.address.port != 0;
+  if (!listens && !mesh.services.empty())
+    decoder.error(value, "has services and no address", "add address: 0.0.0.0:15008");
+  if (!listens && own != relay::CertificatePair{}) {
+    decoder.error(value, "has no address", "add address: 0.0.0.0:15008");
+  } else if (listens && !names_a_certificate(own)) {
     decoder.error(value, "has no identity of this node",
                   "add identity: {certificate: FILE, key: FILE} or identity: {folder: FOLDER}");
   }
@@ -385,7 +388,11 @@ constexpr Key kRelayKeys[] = {
                     "listeners", "What the relay listens on.",
                     R"({"type":["array","null"],"items":{"$ref":"#/definitions/listener"}})"),
                 decode_listeners),
-    table_key<&relay::Settings::originate>("originate", "Limits of each service with tls: originate.", kLimitsTable),
+    table_key<&relay::Settings::originate>("originate", "Limits of each service with tls.", kLimitsTable),
+    with_decode(list_key<&relay::Settings::identities, relay::kIdentitiesMax, kIdentityTable>(
+                    "identities", "Who applications of this host are to other nodes; the first that is so counts.",
+                    R"({"type":["array","null"],"items":{"$ref":"#/definitions/client_identity"}})"),
+                decode_client_identities),
     with_decode(table_key<&relay::Settings::mesh>("mesh", "Mutual TLS between nodes.", kMeshTable), decode_mesh),
     with_decode(table_key<&relay::Settings::acme>("acme", "Certificates that the relay fetches by itself.", kAcmeTable),
                 decode_acme),

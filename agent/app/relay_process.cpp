@@ -14,11 +14,14 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "acme/fetcher.hpp"
 #include "api/relay.hpp"
+#include "app/outbound_sockets.hpp"
 #include "app/relay_channel.hpp"
+#include "app/relay_identities.hpp"
 #include "app/relay_keys.hpp"
 #include "app/version.hpp"
 #include "base/log.hpp"
@@ -27,6 +30,7 @@
 #include "relay/certificate_store.hpp"
 #include "relay/challenge_server.hpp"
 #include "relay/listen.hpp"
+#include "relay/socket_owner.hpp"
 #include "relay/worker.hpp"
 #include "tls/ticket_keys.hpp"
 
@@ -77,6 +81,8 @@ std::string mode_name(relay::Mode mode) {
       return "passthrough";
     case relay::Mode::kOriginate:
       return "originate";
+    case relay::Mode::kMutual:
+      return "mutual";
     case relay::Mode::kMesh:
       return "mesh";
   }
@@ -165,7 +171,7 @@ class Relay {
     std::optional<base::Error> failed;                  ///< Why it does not listen.
     // Of a service that TLS is begun for: its settings' address is where the kernel sends connections.
     std::optional<api::RelayOutbound> outbound;
-    std::vector<std::shared_ptr<base::Fd>> sockets;                  ///< As its orders name them.
+    std::map<std::string, std::shared_ptr<base::Fd>> sockets;        ///< As its orders name them.
     std::vector<std::shared_ptr<const tls::ClientContext>> clients;  ///< By worker.
     std::string error;                                               ///< Of both, as it was said last.
   };
@@ -184,6 +190,7 @@ class Relay {
     fetch_certificates();
     bool changed = std::ranges::any_of(listening_, failed);  // perhaps the address is free now
     for (auto& [name, one] : listening_) changed = (!retired_ && read_tls(one, Look::kSettled)) || changed;
+    changed = (!retired_ && identities_.look(Look::kSettled, libraries_)) || changed;
     if (changed) apply(Look::kSettled);
     rotate_tickets();
     if (orders_unsaved_ && now >= save_at_) save_orders(now);
@@ -317,6 +324,8 @@ class Relay {
     if (!orders_ || retired_) return;
     if (workers_.empty() && !make_workers()) return;
     take_tickets();
+    identities_.set(settings_);
+    identities_.look(look, libraries_);
     const bool fetches = fetches_certificates();
     if (fetches && !acme_) acme_ = std::make_unique<acme::CertificateFetcher>(seed());
     const bool by_tls = fetches && settings_.acme.challenge == acme::Challenge::kTlsAlpn01;
@@ -345,7 +354,7 @@ class Relay {
       }
       one.settings = {.name = ordered.name,
                       .address = *address,
-                      .mode = relay::Mode::kOriginate,
+                      .mode = ordered.tls.mode == "mutual" ? relay::Mode::kMutual : relay::Mode::kOriginate,
                       .tls = tls_settings(ordered.tls),
                       .limits = settings_.originate};
       one.outbound = ordered;
@@ -356,11 +365,15 @@ class Relay {
       complain(one);
     }
     listening_ = std::move(listening);
-    std::erase_if(sockets_, [this](const auto& held) {
-      return std::ranges::none_of(listening_, [&](const auto& one) {
-        return std::ranges::find(one.second.sockets, held.second) != one.second.sockets.end();
-      });
-    });
+    std::set<std::string> used;
+    for (const auto& [name, one] : listening_) {
+      for (const auto& [socket, fd] : one.sockets) {
+        used.insert(socket);
+        used.insert(owner_socket_name(OutboundSocket::parse(socket).value_or(OutboundSocket{}).place));
+      }
+    }
+    std::erase_if(sockets_, [&](const auto& held) { return !used.contains(held.first); });
+    std::erase_if(owners_, [&](const auto& one) { return !used.contains(owner_socket_name(one.first)); });
     std::erase_if(held_, [this](const auto& held) {
       return held.first != kTicketsName &&
              std::ranges::none_of(listening_, [&](const auto& one) { return one.second.fd == held.second; });
@@ -455,7 +468,7 @@ class Relay {
 
   /// New certificates, or what was wrong with them; those before stay in use then. True if something is different.
   bool read_tls(Listening& one, Look look) {
-    if (one.settings.mode == relay::Mode::kPassthrough) {
+    if (one.settings.mode == relay::Mode::kPassthrough || one.settings.mode == relay::Mode::kMutual) {
       one.files.reset();
       one.refused.reset();
       one.contexts.clear();
@@ -486,9 +499,9 @@ class Relay {
   void take_sockets(Listening& one) {
     one.sockets.clear();
     for (const std::string& name : one.outbound->sockets) {
-      if (const auto held = sockets_.find(name); held != sockets_.end()) one.sockets.push_back(held->second);
+      if (const auto held = sockets_.find(name); held != sockets_.end()) one.sockets.insert(*held);
     }
-    one.fd = one.sockets.empty() ? nullptr : one.sockets.front();
+    one.fd = one.sockets.empty() ? nullptr : one.sockets.begin()->second;
   }
 
   /// Who connects shall not find a listener without any certificate.
@@ -538,7 +551,7 @@ class Relay {
     return {};
   }
 
-  void add_outbound(const Listening& one, std::size_t worker, std::vector<relay::ListenerPtr>& listeners) const {
+  void add_outbound(const Listening& one, std::size_t worker, std::vector<relay::ListenerPtr>& listeners) {
     relay::Listener listener;
     listener.settings = one.settings;
     listener.gate = one.gate;
@@ -546,10 +559,38 @@ class Relay {
     if (!one.clients.empty()) listener.backend_tls = one.clients[worker];
     listener.backend_name = one.outbound->tls.server_name;
     listener.fallback = target(target_name(*one.outbound));
-    for (const auto& socket : one.sockets) {
+    listener.said = said_;
+    for (const auto& [name, socket] : one.sockets) {
       listener.fd = socket;
+      if (one.settings.mode == relay::Mode::kMutual) listener.mesh_client = mesh_client(one, name, worker);
       listeners.push_back(std::make_shared<const relay::Listener>(listener));
     }
+  }
+
+  std::shared_ptr<const relay::MeshClient> mesh_client(const Listening& one, const std::string& socket,
+                                                       std::size_t worker) {
+    auto client = std::make_shared<relay::MeshClient>();
+    client->identities = identities_.of_worker(worker);
+    client->port = settings_.mesh.port;
+    for (const std::string& text : one.outbound->tls.server_ids) {
+      if (auto pattern = tls::SpiffePattern::parse(text)) client->servers.push_back(std::move(*pattern));
+    }
+    client->find_owner = [owners = owners_in(socket)](int accepted) -> base::Result<relay::Owner> {
+      if (owners) return owners->find(accepted);
+      return base::fail(base::ErrorKind::kUnavailable, "find who made a socket: the agent gave no way to ask",
+                        "its log says why");
+    };
+    return client;
+  }
+
+  /// Of the network namespace that a socket is in; null: the agent gave none.
+  std::shared_ptr<relay::SocketOwners> owners_in(const std::string& socket) {
+    const std::uint64_t place = OutboundSocket::parse(socket).value_or(OutboundSocket{}).place;
+    if (const auto known = owners_.find(place); known != owners_.end()) return known->second;
+    const auto held = sockets_.find(owner_socket_name(place));
+    if (held == sockets_.end()) return nullptr;
+    if (!cgroups_) cgroups_ = std::make_shared<relay::CgroupNames>(orders_->cgroups);
+    return owners_[place] = std::make_shared<relay::SocketOwners>(held->second, cgroups_);
   }
 
   std::vector<relay::ListenerPtr> listeners_of(std::size_t worker) {
@@ -606,6 +647,12 @@ class Relay {
     api::RelayReport report{.serving = serving_ && !retired_, .workers = static_cast<std::uint32_t>(workers_.size())};
     if (!workers_.empty()) report.loop = workers_.front()->loop_name();
     for (const auto& [name, one] : listening_) report.listeners.push_back(view_of(one));
+    const base::WallTime now = base::wall_now();
+    for (const RelayIdentities::One& one : identities_.all()) {
+      api::RelayIdentityView& view = report.identities.emplace_back(
+          api::RelayIdentityView{.id = one.rule.id.to_string(), .error = one.refused ? one.refused->to_string() : ""});
+      for (const auto& state : one.files.certificates()) view.certificates.push_back(certificate_view(state, now));
+    }
     report.acme = acme_view();
     std::vector<int> descriptors;
     for (const std::string& name : unreported_) {
@@ -654,7 +701,7 @@ class Relay {
                                 .state = one.fd ? "listening" : "failed",
                                 .error = one.error,
                                 .active = one.gate->active()};
-    std::map<std::string, std::uint64_t> handshakes, failed, ended, dry_run;
+    std::map<std::string, std::uint64_t> handshakes, failed, ended, dry_run, identities;
     for (const auto& stats : one.stats) {
       view.accepted += stats->accepted;
       view.relayed += stats->relayed;
@@ -666,11 +713,13 @@ class Relay {
       stats->failed.add_to(failed);
       stats->ended.add_to(ended);
       stats->dry_run.add_to(dry_run);
+      stats->identities.add_to(identities);
     }
     view.handshakes = counts_of(handshakes);
     view.failed = counts_of(failed);
     view.ended = counts_of(ended);
     view.dry_run = counts_of(dry_run);
+    view.identities = counts_of(identities);
     if (one.files) {
       const base::WallTime now = base::wall_now();
       for (const relay::CertificateState& state : one.files->certificates()) {
@@ -708,6 +757,7 @@ class Relay {
       for (auto& worker : workers_) worker->set_listeners({});
       held_.clear();
       sockets_.clear();
+      owners_.clear();
       for (auto& [name, one] : listening_) {
         one.fd.reset();
         one.sockets.clear();
@@ -732,6 +782,9 @@ class Relay {
   std::shared_ptr<const relay::MeshPolicies> policies_;
   std::shared_ptr<relay::SaidOnce> said_ = std::make_shared<relay::SaidOnce>();
   std::map<std::string, Listening> listening_;
+  RelayIdentities identities_;
+  std::shared_ptr<relay::CgroupNames> cgroups_;
+  std::map<std::uint64_t, std::shared_ptr<relay::SocketOwners>> owners_;  ///< By network namespace.
   std::map<std::string, std::shared_ptr<base::Fd>> held_;     ///< What the agent keeps too, by its name there.
   std::map<std::string, std::shared_ptr<base::Fd>> sockets_;  ///< Of the agent, by its name: of services with TLS.
   std::vector<std::string> unreported_;                       ///< Of them: the agent does not have it yet.

@@ -340,7 +340,8 @@ void ServiceDecoder::check_service_tls(const Value& tls, const ServiceSpec& spec
   if (std::ranges::find(spec.protocols, model::Protocol::kUdp) != spec.protocols.end()) {
     decoder_.error(tls, "TLS is for TCP, and this service has UDP", "make it two services, or write tls: off");
   }
-  if (spec.policy.tls->server_name.empty() && !is_server_name(spec.name)) {
+  if (spec.policy.tls->mode == model::TlsMode::kOriginate && spec.policy.tls->server_name.empty() &&
+      !is_server_name(spec.name)) {
     decoder_.error(tls, "no server has a certificate for the name '" + spec.name + "'", "add server_name");
   }
 }

@@ -4,20 +4,23 @@
 #include <algorithm>
 #include <array>
 
+#include "tls/spiffe.hpp"
+
 namespace mesh::discovery {
 
 using model::TlsPolicy;
 
 template <>
 struct EnumNames<model::TlsMode> {
-  static constexpr std::array<std::string_view, 1> kNames = {"originate"};
-  static constexpr std::array<model::TlsMode, 1> kValues = {model::TlsMode::kOriginate};
+  static constexpr std::array<std::string_view, 2> kNames = {"originate", "mutual"};
+  static constexpr std::array<model::TlsMode, 2> kValues = {model::TlsMode::kOriginate, model::TlsMode::kMutual};
 };
 
 namespace {
 
 constexpr std::array<std::string_view, 2> kVersions = {"1.2", "1.3"};
 constexpr std::size_t kProtocolsMax = 16;
+constexpr std::size_t kServerIdsMax = 1000;
 
 template <std::string TlsPolicy::* Member>
 void decode_file(Decoder& decoder, const Key& key, const Value& value, void* target) {
@@ -54,8 +57,26 @@ void decode_alpn(Decoder& decoder, const Key&, const Value& value, void* target)
   static_cast<TlsPolicy*>(target)->alpn = std::move(protocols);
 }
 
+void decode_server_ids(Decoder& decoder, const Key&, const Value& value, void* target) {
+  std::vector<std::string> identities;
+  if (!decoder.strings(value, identities)) return;
+  if (identities.size() > kServerIdsMax) {
+    decoder.error(value, "names more than " + std::to_string(kServerIdsMax) + " identities");
+    return;
+  }
+  for (const std::string& text : identities) {
+    if (const auto pattern = tls::SpiffePattern::parse(text); !pattern) {
+      decoder.error(value, "'" + text + "': " + pattern.error().message,
+                    "write spiffe://example.org/node/a or spiffe://example.org/node/*");
+      return;
+    }
+  }
+  static_cast<TlsPolicy*>(target)->server_ids = std::move(identities);
+}
+
 constexpr Key kServiceTlsKeys[] = {
-    key<&TlsPolicy::mode>("mode", "originate: the relay speaks TLS to the endpoint."),
+    key<&TlsPolicy::mode>(
+        "mode", "originate: the relay speaks TLS to the endpoint; mutual: mutual TLS to the relay of its node."),
     with_decode(key<&TlsPolicy::server_name>(
                     "server_name", "Name or address to ask for and to verify; empty is the name of the service."),
                 decode_server_name),
@@ -70,6 +91,11 @@ constexpr Key kServiceTlsKeys[] = {
     choice_key<&TlsPolicy::min_version>("min_version", "The oldest TLS that is spoken.", kVersions),
     with_decode(key<&TlsPolicy::alpn>("alpn", "Protocols to offer, preferred first; empty: none is negotiated."),
                 decode_alpn),
+    with_decode(
+        key<&TlsPolicy::server_ids>("server_ids",
+                                    "Of mutual, and needed there: identities of relays that may answer; with /* at the "
+                                    "end all below."),
+        decode_server_ids),
 };
 
 const TlsPolicy kFreshTls{};
@@ -96,7 +122,9 @@ void decode_service_tls(Decoder& decoder, const Value& value, std::shared_ptr<co
     return;
   }
   if (value.is_scalar() && value.text == "originate") {
-    if (!policy) policy = std::make_shared<const TlsPolicy>();
+    TlsPolicy written = policy ? *policy : TlsPolicy{};
+    written.mode = model::TlsMode::kOriginate;
+    policy = std::make_shared<const TlsPolicy>(std::move(written));
     return;
   }
   if (value.kind != Value::Kind::kMap) {
@@ -110,6 +138,10 @@ void decode_service_tls(Decoder& decoder, const Value& value, std::shared_ptr<co
   if (written.certificate.empty() != written.key.empty()) {
     decoder.error(value, "a certificate needs its key, and a key its certificate",
                   written.key.empty() ? "add key: FILE" : "add certificate: FILE");
+    return;
+  }
+  if (written.mode == model::TlsMode::kMutual && written.server_ids.empty()) {
+    decoder.error(value, "mode mutual does not say who may answer", "add server_ids: [spiffe://example.org/node/*]");
     return;
   }
   policy = std::make_shared<const TlsPolicy>(std::move(written));

@@ -115,6 +115,7 @@ struct DrainPolicy {
 /// TLS that the application knows nothing of. Shared between services with equal settings.
 enum class TlsMode : std::uint8_t {
   kOriginate,  ///< The relay speaks TLS to the endpoint, which may be anybody's.
+  kMutual,     ///< It speaks mutual TLS to the relay of the endpoint's node.
 };
 struct TlsPolicy {
   TlsMode mode = TlsMode::kOriginate;
@@ -124,6 +125,8 @@ struct TlsPolicy {
   std::string key;                  ///< PEM file of its private key.
   std::string min_version = "1.2";  ///< "1.2" or "1.3"
   std::vector<std::string> alpn;    ///< Preferred first; empty: not negotiated.
+  /// Of kMutual: SPIFFE IDs of the relays that may answer, or with "/*" at the end all below. All else is not of it.
+  std::vector<std::string> server_ids;
   bool operator==(const TlsPolicy&) const = default;
 };
 

@@ -20,6 +20,9 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
                MetricType::Counter);
   Family dry_run("mesh_relay_dry_run_total", "Connections of the mesh taken although not allowed, by service.",
                  MetricType::Counter);
+  Family identities("mesh_relay_identities_total",
+                    "Connections of the mesh that were relayed, by service, client and the other node's relay.",
+                    MetricType::Counter);
   Family retries("mesh_relay_retries_total", "Backends tried because another could not be reached.",
                  MetricType::Counter);
   Family bytes("mesh_relay_bytes_total", "Bytes without TLS, received from clients and sent to them.",
@@ -55,6 +58,15 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
     up.add({}, relay.connected ? 1 : 0);
     retiring.add({}, number(relay.retiring));
   }
+  const auto add_certificates = [&](const std::string& name, const std::vector<api::RelayCertificateView>& shown) {
+    const prometheus::ClientMetric::Label listener{"listener", name};
+    for (const api::RelayCertificateView& certificate : shown) {
+      const prometheus::ClientMetric::Label file{"file", certificate.file};
+      if (certificate.expires_in_s) expires.add({listener, file}, *certificate.expires_in_s);
+      refused.add({listener, file}, certificate.error.empty() ? 0 : 1);
+    }
+  };
+  for (const api::RelayIdentityView& one : relay.report.identities) add_certificates(one.id, one.certificates);
   for (const api::RelayListenerView& one : relay.report.listeners) {
     const prometheus::ClientMetric::Label listener{"listener", one.name};
     listening.add({listener}, one.state == "listening" ? 1 : 0);
@@ -65,24 +77,31 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
     resumed.add({listener}, number(one.resumed));
     bytes.add({listener, {"direction", "received"}}, number(one.bytes_received));
     bytes.add({listener, {"direction", "sent"}}, number(one.bytes_sent));
-    for (const api::RelayCertificateView& certificate : one.certificates) {
-      const prometheus::ClientMetric::Label file{"file", certificate.file};
-      if (certificate.expires_in_s) expires.add({listener, file}, *certificate.expires_in_s);
-      refused.add({listener, file}, certificate.error.empty() ? 0 : 1);
-    }
+    add_certificates(one.name, one.certificates);
     if (one.lists_expire_in_s) lists.add({listener}, *one.lists_expire_in_s);
     for (const auto& [name, count] : one.failed) failed.add({listener, {"reason", name}}, number(count));
     for (const auto& [name, count] : one.ended) ended.add({listener, {"how", name}}, number(count));
     for (const auto& [name, count] : one.dry_run) dry_run.add({listener, {"service", name}}, number(count));
+    for (const auto& [name, count] : one.identities) {
+      const auto client = name.find(' ');
+      const auto server = name.find(' ', client + 1);
+      const bool whole = server != std::string::npos;  // else it is what is too much
+      identities.add({listener,
+                      {"service", name.substr(0, client)},
+                      {"client", whole ? name.substr(client + 1, server - client - 1) : ""},
+                      {"server", whole ? name.substr(server + 1) : ""}},
+                     number(count));
+    }
     for (const auto& [name, count] : one.handshakes) {
       const auto space = name.find(' ');
       handshakes.add({listener, {"version", name.substr(0, space)}, {"cipher", name.substr(space + 1)}}, number(count));
     }
   }
   std::vector<Family> families;
-  for (Family* family : {&up,      &retiring, &listening, &active,       &accepted,     &relayed,     &failed,
-                         &ended,   &dry_run,  &retries,   &bytes,        &handshakes,   &resumed,     &expires,
-                         &refused, &lists,    &renews,    &acme_expires, &acme_failing, &acme_issued, &acme_failures}) {
+  for (Family* family :
+       {&up,      &retiring,   &listening,    &active,       &accepted,    &relayed,      &failed,  &ended,
+        &dry_run, &identities, &retries,      &bytes,        &handshakes,  &resumed,      &expires, &refused,
+        &lists,   &renews,     &acme_expires, &acme_failing, &acme_issued, &acme_failures}) {
     families.push_back(std::move(*family));
   }
   return families;

@@ -222,6 +222,12 @@ base::Result<tls::ClientContext::Options> CertificateStore::client_options() con
     if (!state.in_use) return std::unexpected(*state.refused);
     options.certificate = state.in_use;
   }
+  if (!settings_.trust.empty()) {
+    if (!trust_) return std::unexpected(*authorities_refused_);
+    if (certificates_.empty()) return std::unexpected(*refused());
+    options.trust = trust_;
+    return options;
+  }
   if (settings_.client.ca.empty()) return options;
   if (!authorities_) return std::unexpected(*authorities_refused_);
   options.authorities = authorities_;

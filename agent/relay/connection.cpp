@@ -151,6 +151,7 @@ void Connection::admit() {
   const Gate::Source source = listener_->gate->enter_source(source_.ip);
   if (source == Gate::Source::kRefused) return fail("limit: connections per source");
   source_counted_ = source == Gate::Source::kCounted;
+  if (is_mesh_client()) return identify_client();
   if (originates()) {
     if (!listener_->backend_tls) return fail("tls: its files are of no use");
     return route({});
@@ -189,6 +190,8 @@ void Connection::run() {
       return handshake();
     case State::kMeshHeader:
       return read_mesh_header();
+    case State::kMeshReply:
+      return read_mesh_reply();
     case State::kDialing:
       // Nothing is read for a backend that is not there; but a client that is gone needs none.
       if (client_.broken) fail("client gave up");
@@ -210,6 +213,7 @@ void Connection::on_deadline(base::TimePoint now) {
       return end(listener_->stats->ended, "idle", false);
     }
     case State::kHandshaking:
+    case State::kMeshReply:
       return handshake_failed("handshake timeout");
     default:
       return fail("hello timeout");
@@ -316,6 +320,7 @@ void Connection::handshake() {
         if (flushed == Flush::kFailed) return handshake_failed(gone(peer, "gave up"));
         listener_->stats->handshakes.add(std::string(session_->version()) + " " + std::string(session_->cipher()));
         if (session_->resumed()) ListenerStats::add(listener_->stats->resumed);
+        if (is_mesh_client()) return begin_mesh();
         if (originates()) return begin_relaying();
         return accepted();
     }
@@ -353,6 +358,7 @@ std::string Connection::gone(const Leg& leg, std::string_view how) const {
 
 /// Says what an operator needs to put it right.
 void Connection::complain() {
+  if (is_mesh_client()) return complain_of_mesh();
   if (!originates()) {
     return kLog.info(
         "handshake failed",
@@ -390,7 +396,7 @@ void Connection::dial() {
     backend_address_ = choice->address;
     load_ = choice->load;
     load_->active.fetch_add(1, std::memory_order_relaxed);
-    return dial(choice->address);
+    return dial({choice->address.ip, is_mesh_client() ? listener_->mesh_client->port : choice->address.port});
   }
   fail(tried_.empty() ? "no backend is up" : backend_problem_);
 }
@@ -411,7 +417,11 @@ void Connection::on_dialed(int errnum) {
   }
   if (errnum != 0) return backend_failed(std::string(kNoAnswer));
   if (originates()) return begin_session();
-  if (checked_by_ != nullptr) reply_mesh(MeshReply::kConnected);
+  if (checked_by_ != nullptr) {
+    reply_mesh(MeshReply::kConnected);
+    const auto client = std::get<tls::ServerSession>(sessions_).peer_id();
+    if (client) count_identities(mesh_service_, *client, {});
+  }
   if (listener_->settings.proxy_protocol.send) {
     const std::string header = proxy_header();
     const auto bytes = std::as_bytes(std::span(header));
@@ -421,7 +431,11 @@ void Connection::on_dialed(int errnum) {
 }
 
 void Connection::begin_session() {
-  session_ = &sessions_.emplace<tls::ClientSession>(listener_->backend_tls, listener_->backend_name);
+  if (is_mesh_client()) {
+    session_ = &sessions_.emplace<tls::ClientSession>(peering_->context, backend_address_.ip.to_string());
+  } else {
+    session_ = &sessions_.emplace<tls::ClientSession>(listener_->backend_tls, listener_->backend_name);
+  }
   state_ = State::kHandshaking;
   host_.loop().arm(deadline_, host_.loop().now() + listener_->settings.limits.handshake_timeout);
   handshake();
@@ -434,6 +448,8 @@ void Connection::backend_failed(std::string reason) {
     session_ = nullptr;
     sessions_.emplace<std::monostate>();
     unread_.clear();
+    client_.pending.clear();
+    backend_.ended = false;
   }
   backend_problem_ = std::move(reason);
   dial();

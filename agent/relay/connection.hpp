@@ -5,7 +5,8 @@
 //              └──▶ kPeeking ──────────┘    └─▶ (next backend)              it goes through
 //                                   kDialing ─▶ kHandshaking ─▶ kRelaying   it begins here
 //                                          └─▶ (next backend) ◀┘
-// From another node's relay: kHandshaking ─▶ kMeshHeader ─▶ kDialing, as relay/mesh.hpp has it.
+// To another node's relay: kDialing ─▶ kHandshaking ─▶ kMeshReply ─▶ kRelaying. From another node's: kHandshaking ─▶
+// kMeshHeader ─▶ kDialing. As relay/mesh.hpp has it.
 //
 // One side is the outer one, where TLS is spoken, the other the inner one with plain bytes: clients are outside where
 // TLS ends, backends where it begins.
@@ -18,6 +19,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -68,7 +70,7 @@ class Connection {
 
   void start();
   void go_on();
-  /// Of the mesh: ends it if `now`, which took its listener's place, would refuse its peer.
+  /// Of the mesh, either side: ends it if `now`, which took its listener's place, would refuse its peer.
   void recheck(const ListenerPtr& now);
   /// Ends it at once, whatever its state.
   void cut(std::string_view reason);
@@ -78,7 +80,17 @@ class Connection {
   bool waits_for_turn = false;  ///< The host's.
 
  private:
-  enum class State : std::uint8_t { kProxyHeader, kPeeking, kHandshaking, kMeshHeader, kDialing, kRelaying, kEnded };
+  enum class State : std::uint8_t {
+    kProxyHeader,
+    kPeeking,
+    kHandshaking,
+    kMeshHeader,
+    kMeshReply,
+    kDialing,
+    kRelaying,
+    kEnded
+  };
+  enum class Came : std::uint8_t { kSome, kNothing, kEnd, kFailure };
   enum class Flush : std::uint8_t { kDone, kBlocked, kFailed };
 
   /// One socket, and what is to be sent to it.
@@ -113,10 +125,18 @@ class Connection {
   void read_proxy_header();
   void peek();
   void handshake();
+  Came decrypt_more();
   void read_mesh_header();
   void judge_mesh(const ProxyHeader& header);
   void refuse_mesh(MeshReply reply, const ProxyHeader& header);
   void reply_mesh(MeshReply reply);
+  void identify_client();
+  void begin_mesh();
+  void read_mesh_reply();
+  void complain_of_mesh() const;
+  [[nodiscard]] std::string_view refusal_of_client(const ListenerPtr& now) const;
+  [[nodiscard]] std::string_view refusal_of_server(const ListenerPtr& now);
+  void count_identities(std::string_view service, const tls::SpiffeId& client, std::string_view server) const;
   void route(std::string_view server_name);
   void dial();
   void dial(const base::SocketAddress& backend);
@@ -134,7 +154,8 @@ class Connection {
   [[nodiscard]] std::span<const std::byte> take_from(Leg& leg, std::int64_t& count);
   [[nodiscard]] std::string proxy_header() const;
   [[nodiscard]] Flush flush_outer();
-  [[nodiscard]] bool originates() const { return listener_->settings.mode == Mode::kOriginate; }
+  [[nodiscard]] bool originates() const { return listener_->settings.mode == Mode::kOriginate || is_mesh_client(); }
+  [[nodiscard]] bool is_mesh_client() const { return listener_->settings.mode == Mode::kMutual; }
   [[nodiscard]] Leg& outer() { return originates() ? backend_ : client_; }
   [[nodiscard]] Leg& inner() { return originates() ? client_ : backend_; }
   [[nodiscard]] std::string_view name_of(const Leg& leg) const { return &leg == &client_ ? "client" : "backend"; }
@@ -157,7 +178,8 @@ class Connection {
   base::SocketAddress source_;
   std::optional<base::SocketAddress> destination_;        ///< As a proxy said it.
   std::string mesh_service_;                              ///< As another relay said it.
-  ListenerPtr newer_;                                     ///< Of mode mesh: came while hands were shaken.
+  ListenerPtr newer_;                                     ///< Of the mesh: came before it was relayed.
+  std::unique_ptr<MeshPeering> peering_;                  ///< Of mode mutual.
   std::shared_ptr<const tls::ServerContext> checked_by_;  ///< Of mode mesh: who found the peer good last.
   std::vector<std::byte> unread_;                         ///< From outside: not understood yet.
   std::vector<std::byte> unsent_;                         ///< From inside: not encrypted yet.

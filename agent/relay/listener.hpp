@@ -9,6 +9,7 @@
 #include "base/fd.hpp"
 #include "relay/gate.hpp"
 #include "relay/mesh.hpp"
+#include "relay/mesh_client.hpp"
 #include "relay/settings.hpp"
 #include "relay/stats.hpp"
 #include "relay/target.hpp"
@@ -36,7 +37,8 @@ struct Listener {
   std::vector<TargetPtr> targets;                         ///< Of the routes; null: the service is not known.
   TargetPtr fallback;                                     ///< Of settings.service; null: none.
   std::shared_ptr<const MeshPolicies> mesh;               ///< Of mode mesh.
-  std::shared_ptr<SaidOnce> said;                         ///< Of mode mesh; of all workers.
+  std::shared_ptr<const MeshClient> mesh_client;          ///< Of mode mutual.
+  std::shared_ptr<SaidOnce> said;                         ///< Of modes mesh and mutual; of all workers.
 
   [[nodiscard]] const TargetPtr& target_for(std::string_view server_name) const {
     const auto route = names.find(server_name);

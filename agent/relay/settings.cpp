@@ -13,4 +13,12 @@ ListenerSettings mesh_listener(const MeshSettings& mesh) {
   return listener;
 }
 
+TlsSettings client_identity(const MeshSettings& mesh, const ClientIdentity& identity) {
+  return {.certificates = {identity.identity},
+          .trust = mesh.trust,
+          .min_version = "1.3",
+          .alpn = {std::string(kMeshProtocol)},
+          .client = {}};
+}
+
 }  // namespace mesh::relay

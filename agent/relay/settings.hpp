@@ -18,6 +18,7 @@ enum class Mode : std::uint8_t {
   kTerminate,    ///< TLS ends here; backends get plain bytes.
   kPassthrough,  ///< TLS goes through; only the name that the client asks for is read.
   kOriginate,    ///< Clients of this host send plain bytes; TLS begins here. Not of the configuration's listeners.
+  kMutual,       ///< As kOriginate, to relays of other nodes; not of the configuration's listeners.
   kMesh,         ///< Relays of other nodes connect, for workloads here; not a listener that is configured as one.
 };
 
@@ -104,14 +105,26 @@ struct MeshSettings {
   std::vector<TrustBundle> trust;
   std::vector<MeshService> services;
   Limits limits;
+  std::uint16_t port = 15008;  ///< Where relays of other nodes listen.
   bool operator==(const MeshSettings&) const = default;
+};
+
+/// Applications of this host that have an identity: all that is set must be so of who made a connection's socket.
+struct ClientIdentity {
+  std::string id;            ///< SPIFFE ID
+  std::string cgroup;        ///< That one, and all below: "/kubepods.slice"; empty: any, as the next.
+  std::string unit;          ///< Of the system's manager: "shop.service"
+  std::int64_t user = -1;    ///< A number; -1: any.
+  CertificatePair identity;  ///< The X509-SVID that says so.
+  bool operator==(const ClientIdentity&) const = default;
 };
 
 struct Settings {
   std::uint32_t workers = 0;  ///< Threads; 0: one for each CPU that the process may use, at most kWorkersMax.
   std::chrono::seconds drain_timeout{60};  ///< How long a relay that has a successor keeps its connections.
   std::vector<ListenerSettings> listeners;
-  Limits originate;  ///< Of each service that TLS is originated for.
+  Limits originate;  ///< Of each service that TLS begins here for.
+  std::vector<ClientIdentity> identities;
   MeshSettings mesh;
   acme::Settings acme;
   bool operator==(const Settings&) const = default;
@@ -120,6 +133,8 @@ struct Settings {
 /// The listener that `mesh` asks for.
 ListenerSettings mesh_listener(const MeshSettings& mesh);
 inline constexpr std::string_view kMeshListener = "mesh";  ///< Its name, which no other may have.
+/// What this host's applications of that identity are to other nodes.
+TlsSettings client_identity(const MeshSettings& mesh, const ClientIdentity& identity);
 /// What relays speak to each other, as ALPN has it: another version is refused in the handshake.
 inline constexpr std::string_view kMeshProtocol = "meshd/1";
 
@@ -128,6 +143,7 @@ inline constexpr std::size_t kListenersMax = 64;
 inline constexpr std::size_t kRoutesMax = 1000;  ///< Of one listener.
 inline constexpr std::size_t kTrustDomainsMax = 100;
 inline constexpr std::size_t kMeshServicesMax = 10'000;
-inline constexpr std::size_t kAllowedMax = 1000;  ///< Identities of one service.
+inline constexpr std::size_t kIdentitiesMax = 1000;  ///< Of clients.
+inline constexpr std::size_t kAllowedMax = 1000;     ///< Identities of one service.
 
 }  // namespace mesh::relay

@@ -47,6 +47,7 @@ struct alignas(128) ListenerStats {
   Tally handshakes;  ///< "TLSv1.3 TLS_AES_128_GCM_SHA256"
   Tally failed;      ///< Before a backend was connected: why.
   Tally ended;       ///< After, or once a challenge was answered: nothing failed.
+  Tally identities;  ///< Relayed ones of the mesh: "web:80 CLIENT SERVER"; the server only where it is another node.
   Tally dry_run;     ///< Of the mesh: taken although not allowed, by service.
 
   /// By the one worker that writes: no need for an atomic addition.

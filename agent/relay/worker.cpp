@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <utility>
 
 #include "base/log.hpp"
@@ -88,12 +89,18 @@ void Worker::set_listeners(std::vector<ListenerPtr> listeners) {
 }
 
 void Worker::listen(std::vector<ListenerPtr> listeners) {
+  std::map<std::string_view, ListenerPtr> mesh;
+  for (const ListenerPtr& listener : listeners) {
+    const Mode mode = listener->settings.mode;
+    if (mode == Mode::kMesh || mode == Mode::kMutual) mesh.try_emplace(listener->settings.name, listener);
+  }
+  // From behind: one that ends gives its place to the last.
+  for (std::size_t i = connections_.size(); i > 0 && !mesh.empty(); --i) {
+    const auto now = mesh.find(connections_[i - 1]->listener()->settings.name);
+    if (now != mesh.end()) connections_[i - 1]->recheck(now->second);
+  }
   std::vector<std::unique_ptr<Acceptor>> before = std::exchange(acceptors_, {});
   for (ListenerPtr& listener : listeners) {
-    if (listener->settings.mode == Mode::kMesh) {
-      // From behind: one that ends gives its place to the last.
-      for (std::size_t i = connections_.size(); i > 0; --i) connections_[i - 1]->recheck(listener);
-    }
     const auto known =
         std::ranges::find_if(before, [&](const auto& one) { return one && one->listener->fd == listener->fd; });
     if (known != before.end()) {

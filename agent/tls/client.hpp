@@ -12,17 +12,23 @@
 #include "tls/certificate.hpp"
 #include "tls/library.hpp"
 #include "tls/session.hpp"
+#include "tls/session_cache.hpp"
+#include "tls/svid.hpp"
 
 struct ssl_ctx_st;
 
 namespace mesh::tls {
 
-/// What all connections under one configuration share. Immutable after make(); TLS 1.2 or later.
+class ClientSession;
+
+/// What all connections under one configuration share. Immutable after make() but for the sessions that servers of
+/// SVIDs give out: with those it belongs to one thread. TLS 1.2 or later.
 class ClientContext {
  public:
   struct Options {
     std::string ca_file;                             ///< PEM of who issues certificates of servers ...
     std::shared_ptr<const Authorities> authorities;  ///< ... or these; neither: the system's trust store.
+    std::shared_ptr<const Trust> trust{};            ///< Instead of all: servers show X509-SVIDs, and are resumed.
     bool verify = true;
     std::vector<std::string> alpn{"http/1.1"};         ///< Preferred first; empty: not negotiated.
     std::shared_ptr<const Certificate> certificate{};  ///< To show; null: none.
@@ -36,27 +42,39 @@ class ClientContext {
   ClientContext(const ClientContext&) = delete;
   ClientContext& operator=(const ClientContext&) = delete;
 
+  /// As ServerContext::refuses(), of the SVID that a server showed.
+  [[nodiscard]] std::string_view refuses(const ClientSession& session) const;
+
  private:
   friend class ClientSession;
+  friend struct ClientCallbacks;
   ClientContext(ssl_ctx_st* context, const Options& options)
       : library_(options.library), context_(context), verify_(options.verify) {}
   std::shared_ptr<const Library> library_;
   ssl_ctx_st* context_;
   bool verify_;
+  std::optional<TrustStores> stores_;  ///< Of options.trust.
+  mutable SessionCache sessions_;      ///< With it.
 };
 
 class ClientSession final : public Session {
  public:
-  /// `server_name`: DNS name (sent as SNI) or IP address; the certificate must be for it.
+  /// `server_name`: DNS name (sent as SNI) or IP address; the certificate must be for it. Where servers show SVIDs it
+  /// only says whose session may be resumed, as text of any kind.
   ClientSession(std::shared_ptr<const ClientContext> context, const std::string& server_name);
 
   /// What the server showed, verified or not; nothing if it did not come to that.
   [[nodiscard]] std::optional<CertificateFacts> peer() const;
+  /// That the certificate says, in this handshake or in the one that is resumed, where it is an SVID.
+  [[nodiscard]] std::optional<SpiffeId> peer_id() const;
 
  private:
   friend struct ClientCallbacks;
+  friend class ClientContext;
   std::shared_ptr<const ClientContext> context_;
   std::optional<CertificateFacts> refused_;  ///< What was shown and not taken.
+  std::string server_;                       ///< Of SVIDs: whose sessions are resumed.
+  base::WallTime verified_until_{};
 };
 
 }  // namespace mesh::tls

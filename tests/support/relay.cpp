@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <utility>
 
 namespace mesh::test {
 
@@ -14,16 +15,17 @@ std::string hostile_clients() { return MESH_SOURCE_DIR "/tests/support/hostile_t
 std::string tls_backend() { return MESH_SOURCE_DIR "/tests/support/tls_backend.py"; }
 std::string mesh_peer() { return MESH_SOURCE_DIR "/tests/support/mesh_peer.py"; }
 
-RelayProcess::RelayProcess(Lab& lab, const Host& host, const Agent& agent)
+RelayProcess::RelayProcess(Lab& lab, const Host& host, const Agent& agent, std::string name)
     : lab_(lab),
       host_(host),
+      name_(std::move(name)),
       program_(built_program("meshd")),
       socket_(std::filesystem::path(agent.socket()).parent_path() / "relay.sock") {}
 
 void RelayProcess::start() {
-  process_ =
-      Process::start(lab_.on(host_, "relay", "relay.log"), {program_, "relay", "--socket", socket_, "--state-dir",
-                                                            (lab_.folder() / "relay-state").string(), "--loop", loop_});
+  process_ = Process::start(lab_.on(host_, name_, name_ + ".log"),
+                            {program_, "relay", "--socket", socket_, "--state-dir",
+                             (lab_.folder() / (name_ + "-state")).string(), "--loop", loop_});
 }
 
 void RelayProcess::start_successor() {
@@ -39,7 +41,7 @@ std::uint64_t RelayProcess::resident_bytes() const {
 }
 
 std::string RelayProcess::log() const {
-  std::ifstream file(lab_.folder() / "relay.log");
+  std::ifstream file(lab_.folder() / (name_ + ".log"));
   return {std::istreambuf_iterator<char>(file), {}};
 }
 

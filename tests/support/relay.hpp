@@ -21,7 +21,8 @@ std::string tls_backend();
 
 class RelayProcess {
  public:
-  RelayProcess(Lab& lab, const Host& host, const Agent& agent);
+  /// `name`: of its cgroup and log, and its folder with "-state" behind; keeps several of one lab apart.
+  RelayProcess(Lab& lab, const Host& host, const Agent& agent, std::string name = "relay");
 
   void start();
   /// Starts another beside it, which becomes the one this speaks of; the earlier one goes on until it has retired.
@@ -41,6 +42,7 @@ class RelayProcess {
  private:
   Lab& lab_;
   const Host& host_;
+  std::string name_;
   std::string program_;
   std::string socket_;
   std::string loop_ = "auto";

@@ -69,6 +69,14 @@ TEST(Conditions, a_state_that_is_not_saved_degrades_and_hands_on_the_remedy) {
   EXPECT_EQ(conditions_of(status).front().remedy, "make room");
 }
 
+TEST(Conditions, an_identity_that_can_not_be_used_degrades) {
+  api::Status status = good_status();
+  status.relay.report.identities = {{.id = "spiffe://a.test/shop"}};
+  EXPECT_EQ(names(status), Names{});
+  status.relay.report.identities[0].error = "no such file";
+  EXPECT_EQ(names(status), Names{"degraded identity_refused"});
+}
+
 TEST(Conditions, a_certificate_that_is_refused_or_has_expired_is_a_notice) {
   api::Status status = good_status();
   status.metrics_certificate = {"/etc/meshd/metrics.pem", "2026-01-02T03:04:05Z", 60, ""};

@@ -8,6 +8,7 @@
 
 #include "app/acme_keys.hpp"
 #include "app/config_keys.hpp"
+#include "app/identity_keys.hpp"
 #include "app/relay_keys.hpp"
 #include "base/duration.hpp"
 #include "base/fd.hpp"
@@ -122,6 +123,8 @@ TEST(ConfigurationPage, describes_every_key_as_the_decoder_knows_it) {
   ASSERT_NE(mesh, kRelayTable.keys.end());
   check("### relay.mesh", *mesh->table);
   check("### relay.mesh.trust", kTrustTable);
+  check("### relay.identities", kIdentityTable);
+  check("### relay.identities.identity", kCertificateTable);
   check("### relay.mesh.services", kMeshServiceTable);
   for (const Key& key : mesh->table->keys) {
     if (key.type == KeyType::kTable) check("### relay.mesh." + std::string(key.name), *key.table);

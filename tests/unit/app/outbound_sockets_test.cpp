@@ -16,5 +16,10 @@ TEST(OutboundSocket, its_name_says_all_of_it) {
   }
 }
 
+TEST(OwnerSocket, its_name_says_where) {
+  EXPECT_EQ(parse_owner_socket(owner_socket_name(4026531840)), 4026531840U);
+  for (const char* other : {"", "owners", "owners x", "out 1 127.0.0.1:1 a"}) EXPECT_FALSE(parse_owner_socket(other));
+}
+
 }  // namespace
 }  // namespace mesh::app

@@ -135,6 +135,39 @@ TEST(RelayMeshKeys, refuse_what_can_not_work) {
             "has two bundles of trust domain a.test");
 }
 
+TEST(RelayMeshKeys, a_node_may_have_clients_only) {
+  EXPECT_EQ(mesh_error("{" + kMeshTrust + ", port: 15009}"), "");
+  EXPECT_EQ(mesh_error("{" + kMeshTrust + ", services: [{service: web, allow: [\"spiffe://a.test/x\"]}]}"),
+            "has services and no address");
+}
+
+TEST(RelayIdentityKeys, say_whose_identity_it_is) {
+  const auto parse = [](const std::string& keys) {
+    return parse_config(
+        {{"f", "f", "apiVersion: meshd/v1\nagent: {cgroups: [/a]}\nrelay: {identities: [{" + keys + "}]}\n"}});
+  };
+  const auto error = [&](const std::string& keys) {
+    const auto result = parse(keys);
+    return result.good() ? "" : result.errors.front().message;
+  };
+  const std::string rest = "id: \"spiffe://a.test/shop\", identity: {folder: /shop}";
+  const auto result = parse(rest + ", cgroup: /apps, unit: shop.service, user: 1000");
+  ASSERT_TRUE(result.good()) << result.error().to_string();
+  const relay::ClientIdentity& one = result.config.relay.identities.at(0);
+  EXPECT_EQ(one, (relay::ClientIdentity{.id = "spiffe://a.test/shop",
+                                        .cgroup = "/apps",
+                                        .unit = "shop.service",
+                                        .user = 1000,
+                                        .identity = {.folder = "/shop"}}));
+  EXPECT_EQ(*parse_relay_settings(encode_relay_settings(result.config.relay)), result.config.relay);
+  EXPECT_EQ(error(rest), "does not say whose identity it is");
+  EXPECT_EQ(error(rest + ", unit: shop.slice"), "'shop.slice' is no unit that has processes");
+  EXPECT_EQ(error(rest + ", cgroup: apps"), "a path starts with /");
+  EXPECT_EQ(error("id: \"spiffe://a.test/x\", user: 0, identity: {certificate: /c}"), "has no certificate");
+  EXPECT_EQ(error("id: \"spiffe://a.test\", user: 0, identity: {folder: /x}"),
+            "'spiffe://a.test': names a trust domain and no workload");
+}
+
 TEST(RelayKeeper, a_service_of_the_mesh_has_all_its_endpoints_used_or_not) {
   relay::Settings settings;
   settings.mesh.services = {{.service = "web", .allow = {"spiffe://a.test/x"}}};
@@ -181,6 +214,11 @@ TEST(RelayOutbound, says_where_connections_come_and_how_tls_is_spoken) {
             (api::RelayTls{.mode = "originate", .server_name = "web.test", .ca = "/ca.pem", .min_version = "1.2"}));
   EXPECT_EQ(outbound[0].service.endpoints, (std::vector<api::RelayEndpoint>{{"10.0.0.2:80", 5}}));
   EXPECT_EQ(outbound[1].tls.server_name, "x.test") << "the service's own name";
+  table->services = {with_tls(make_route("web", "240.0.0.2:443"),
+                              {.mode = model::TlsMode::kMutual, .server_ids = {"spiffe://a.test/node/*"}})};
+  table = std::make_shared<model::RoutingTable>(*table);
+  EXPECT_EQ(relay_outbound(*table, *RelayPorts(15400).stand_in(table)).at(0).tls,
+            (api::RelayTls{.mode = "mutual", .server_ids = {"spiffe://a.test/node/*"}}));
 }
 
 }  // namespace

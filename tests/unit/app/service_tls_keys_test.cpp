@@ -49,6 +49,22 @@ TEST(ServiceTls, every_key_is_read_and_written_again) {
   EXPECT_TRUE(again.config.services[0]->same_as(*result.config.services[0]));
 }
 
+TEST(ServiceTls, mutual_says_who_may_answer) {
+  const auto result = service("tls: {mode: mutual, server_ids: [\"spiffe://a.test/node/*\"]}");
+  ASSERT_TRUE(result.good()) << first_error(result);
+  const model::TlsPolicy& tls = *result.config.services[0]->tls;
+  EXPECT_EQ(tls.mode, model::TlsMode::kMutual);
+  EXPECT_EQ(tls.server_ids, std::vector<std::string>{"spiffe://a.test/node/*"});
+  const auto again = parse_config({{"f", "f", show_config(result.config, Format::kYaml)}});
+  ASSERT_TRUE(again.good()) << first_error(again);
+  EXPECT_TRUE(again.config.services[0]->same_as(*result.config.services[0]));
+  EXPECT_NE(first_error(service("tls: {mode: mutual}")).find("does not say who may answer"), std::string::npos);
+  EXPECT_NE(first_error(service("tls: {mode: mutual, server_ids: [node]}")).find("'node'"), std::string::npos);
+  const std::string defaults = "defaults: {tls: {mode: mutual, server_ids: [\"spiffe://a.test/node/*\"]}}\n";
+  EXPECT_EQ(service("feedback: true", defaults).config.services[0]->tls->mode, model::TlsMode::kMutual);
+  EXPECT_EQ(service("tls: originate", defaults).config.services[0]->tls->mode, model::TlsMode::kOriginate);
+}
+
 TEST(ServiceTls, defaults_are_inherited_changed_and_switched_off) {
   const std::string defaults = "defaults: {tls: {ca: /ca.pem, server_name: all.test}}\n";
   EXPECT_EQ(service("weight: 1", defaults).good(), false);
