@@ -51,16 +51,17 @@ bool has_helper(bpf_prog_type type, bpf_func_id helper) {
   return ::libbpf_probe_bpf_helper(type, helper, nullptr) == 1;
 }
 
-bool has_kernel_function(const char* name) {
-  btf* kernel = ::btf__load_vmlinux_btf();
-  const bool found = kernel != nullptr && ::btf__find_by_name_kind(kernel, name, BTF_KIND_FUNC) > 0;
-  ::btf__free(kernel);
-  return found;
+/// The kernel's types and functions; empty if it doesn't tell. Reading them takes some 10 ms.
+using KernelTypes = std::unique_ptr<btf, decltype([](btf* types) { ::btf__free(types); })>;
+
+bool has_kernel_function(const KernelTypes& kernel, const char* name) {
+  return kernel && ::btf__find_by_name_kind(kernel.get(), name, BTF_KIND_FUNC) > 0;
 }
 
 /// Loads a program that does nothing there: libbpf's own probe of this type asks in a way that newer kernels refuse.
-bool has_tracepoint(std::string_view name) {
-  const int target = ::libbpf_find_vmlinux_btf_id(std::string(name).c_str(), BPF_TRACE_RAW_TP);
+bool has_tracepoint(const KernelTypes& kernel, std::string_view name) {
+  const std::string type = "btf_trace_" + std::string(name);
+  const int target = kernel ? ::btf__find_by_name_kind(kernel.get(), type.c_str(), BTF_KIND_TYPEDEF) : -1;
   if (target <= 0) return false;
   const bpf_insn nothing[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0},
                               {.code = BPF_JMP | BPF_EXIT}};
@@ -121,12 +122,14 @@ void set_moving_autoload(bpf_object* object, bool load) {
 
 }  // namespace
 
-base::Result<Programs> Programs::open_one(ProgramImage image, const KernelFeatures& features, std::string_view wanted) {
+base::Result<Programs> Programs::open_some(ProgramImage image, const KernelFeatures& features,
+                                           std::span<const std::string_view> wanted) {
   Programs programs = MESH_TRY(open_as(image, kTrialSizes, features));
   bpf_object* object = programs.object_.get();
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object) {
-    ::bpf_program__set_autoload(program, ::bpf_program__name(program) == wanted);
+    const bool load = std::ranges::find(wanted, std::string_view(::bpf_program__name(program))) != wanted.end();
+    ::bpf_program__set_autoload(program, load);
   }
   MESH_CHECK(programs.load());
   return programs;
@@ -138,20 +141,30 @@ KernelFeatures probe_kernel_features(ProgramImage image) {
   features.retval = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_set_retval);
   features.mptcp = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_skc_to_mptcp_sock) &&
                    ::access("/proc/sys/net/mptcp", F_OK) == 0;  // the helper has no type to return without CONFIG_MPTCP
-  features.kernel_context = has_kernel_function("bpf_cast_to_kern_ctx") && has_kernel_function("bpf_rdonly_cast");
+  const KernelTypes kernel(::btf__load_vmlinux_btf());
+  features.kernel_context =
+      has_kernel_function(kernel, "bpf_cast_to_kern_ctx") && has_kernel_function(kernel, "bpf_rdonly_cast");
   features.kernel_read = has_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_probe_read_kernel) &&
                          has_helper(BPF_PROG_TYPE_CGROUP_SOCK, BPF_FUNC_probe_read_kernel);
   features.tracing =
-      std::ranges::all_of(kTracers, [](const Tracer& tracer) { return has_tracepoint(tracer.tracepoint); });
-  features.kill = has_kernel_function("bpf_sock_destroy") && has_kernel_function("bpf_iter_tcp") &&
-                  has_kernel_function("bpf_iter_udp");
-  features.census = has_kernel_function("bpf_iter_tcp") && has_kernel_function("bpf_iter_udp") &&
-                    has_kernel_function("bpf_iter_task_file") && has_kernel_function("bpf_sock_from_file");
+      std::ranges::all_of(kTracers, [&](const Tracer& tracer) { return has_tracepoint(kernel, tracer.tracepoint); });
+  features.kill = has_kernel_function(kernel, "bpf_sock_destroy") && has_kernel_function(kernel, "bpf_iter_tcp") &&
+                  has_kernel_function(kernel, "bpf_iter_udp");
+  features.census = has_kernel_function(kernel, "bpf_iter_tcp") && has_kernel_function(kernel, "bpf_iter_udp") &&
+                    has_kernel_function(kernel, "bpf_iter_task_file") &&
+                    has_kernel_function(kernel, "bpf_sock_from_file");
   features.explain = ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SYSCALL, nullptr) == 1;
-  for (const Optional& some : optional_programs()) {
+  const std::vector<Optional> optional = optional_programs();
+  std::vector<std::string_view> wanted;
+  for (const Optional& some : optional) {
+    if (features.*some.has) wanted.insert(wanted.end(), some.programs.begin(), some.programs.end());
+  }
+  // All at once, because each load has libbpf read the kernel's types; one by one to see whom it does not take.
+  if (Programs::open_some(image, features, wanted)) return features;
+  for (const Optional& some : optional) {
     for (const std::string_view program : some.programs) {
       if (!(features.*some.has)) break;
-      if (const auto loaded = Programs::open_one(image, features, program); !loaded) {
+      if (const auto loaded = Programs::open_some(image, features, {{program}}); !loaded) {
         features.*some.has = false;
         features.refused.push_back({std::string(some.feature), loaded.error().to_string()});
       }

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,8 +46,9 @@ class Programs {
  public:
   /// Reads the image and gives its maps their sizes; nothing is loaded yet.
   static base::Result<Programs> open(ProgramImage image, const TableSizes& sizes);
-  /// Loads one program alone.
-  static base::Result<Programs> open_one(ProgramImage image, const KernelFeatures& features, std::string_view program);
+  /// Loads these programs alone, on maps that hold next to nothing.
+  static base::Result<Programs> open_some(ProgramImage image, const KernelFeatures& features,
+                                          std::span<const std::string_view> wanted);
 
   /// The layout the image was compiled with.
   [[nodiscard]] const mesh_config& config() const { return config_; }

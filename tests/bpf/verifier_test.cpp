@@ -39,7 +39,7 @@ TEST_F(VerifierTest, programs_that_read_sockets_pass_on_kernels_that_only_let_th
   if (!features.kernel_read) GTEST_SKIP() << "SKIPPED: no bpf_probe_read_kernel here: the kernel is locked down";
   features.kernel_context = false;  // as before Linux 6.2
   for (const std::string_view program : {"mesh_connect4", "mesh_connect6", "mesh_release"}) {
-    const auto loaded = datapath::Programs::open_one(datapath::embedded_image(), features, program);
+    const auto loaded = datapath::Programs::open_some(datapath::embedded_image(), features, {{program}});
     EXPECT_TRUE(loaded) << program << ": " << loaded.error().to_string();
   }
 }
