@@ -27,12 +27,27 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   add_link_options(-fuse-ld=lld-19)
 endif()
 
+if(MESH_PCH AND CMAKE_CXX_COMPILER_LAUNCHER STREQUAL "ccache")
+  # Without these it never uses its cache for what uses a precompiled header.
+  set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_SLOPPINESS=pch_defines,time_macros ccache)
+endif()
+
 # mesh_quick_to_build(targets...): without optimisation in Debug builds; for what spends no time of its own at run time.
 # What parses a command line (CLI11 is all header) takes half the time to build.
 function(mesh_quick_to_build)
   foreach(target ${ARGN})
     target_compile_options(${target} PRIVATE $<$<CONFIG:Debug>:-O0>)
   endforeach()
+endfunction()
+
+# mesh_precompile(target headers...): with MESH_PCH these and the most included ones are parsed once for the target. Only
+# headers of the system and of libraries: ours change. Without the time in it ccache knows it by its bytes.
+function(mesh_precompile target)
+  if(MESH_PCH)
+    target_precompile_headers(${target} PRIVATE ${ARGN} <algorithm> <array> <chrono> <expected> <functional> <map> <memory>
+      <optional> <set> <span> <string> <unordered_map> <variant> <vector> <fmt/format.h>)
+    target_compile_options(${target} PRIVATE "SHELL:-Xclang -fno-pch-timestamp")
+  endif()
 endfunction()
 
 # mesh_library(name [LINK targets...]): a static library of all .cpp files of the current folder but main.cpp.

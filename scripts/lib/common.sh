@@ -50,7 +50,8 @@ with_progress() {
   return "$status"
 }
 
-# build PRESET TARGET...: configures once and builds as the build user; "all" builds everything. Log: build/PRESET.log
+# build PRESET TARGET...: configures once (with $configure_flag) and builds as the build user; "all" builds everything.
+# Log: build/PRESET.log
 build() {
   local preset=$1 status=0
   shift
@@ -62,8 +63,8 @@ build() {
   as_build_user touch "$log"
   # shellcheck disable=SC2016
   with_progress "  building $preset" "$log" as_build_user bash -c \
-    'cd "$1" && { [ -f build/$2/build.ninja ] || cmake --preset "$2"; } && cmake --build --preset "$2" --target "${@:3}"' \
-    bash "$top" "$preset" "$@" || status=$?
+    'cd "$1" && { [ -f build/$2/build.ninja ] || cmake --preset "$2" $3; } && cmake --build --preset "$2" --target "${@:4}"' \
+    bash "$top" "$preset" "${configure_flag:-}" "$@" || status=$?
   if [ "$status" -ne 0 ]; then
     grep -aE 'error|FAILED|Error' "$log" | head -n 20 >&2 || true
     tail -n 15 "$log" >&2
