@@ -78,7 +78,7 @@ class ConfigReader {
       file.decoder.table(discovery::kPolicyTable, value, &config_.defaults);
     });
     once(&Sections::relay, "relay",
-         [&](Parsed& file, const Value& value) { file.decoder.table(kRelayTable, value, &config_.relay); });
+         [&](Parsed& file, const Value& value) { decode_relay(file.decoder, value, config_.relay); });
     for (Parsed& file : files_) decode_services(file);
     for (Parsed& file : files_) decode_files(file);
     for (Parsed& file : files_) {

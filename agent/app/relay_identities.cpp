@@ -2,6 +2,8 @@
 #include "app/relay_identities.hpp"
 
 #include <algorithm>
+#include <iterator>
+#include <list>
 #include <utility>
 
 #include "base/log.hpp"
@@ -22,7 +24,8 @@ relay::IdentityRule identity_rule(const relay::ClientIdentity& identity) {
 }
 
 void RelayIdentities::set(const relay::Settings& settings) {
-  std::vector<One> before = std::exchange(all_, {});
+  std::list<One> before(std::make_move_iterator(all_.begin()), std::make_move_iterator(all_.end()));
+  all_.clear();
   made_.clear();
   for (const relay::ClientIdentity& identity : settings.identities) {
     const relay::TlsSettings files = client_identity(settings.mesh, identity);
@@ -30,7 +33,8 @@ void RelayIdentities::set(const relay::Settings& settings) {
     const auto known = std::ranges::find_if(
         before, [&](const One& one) { return one.rule.id == rule.id && one.files.settings() == files; });
     if (known == before.end()) {
-      all_.push_back({.rule = rule, .files = relay::CertificateStore(files), .contexts = {}, .refused = {}});
+      all_.push_back(
+          {.rule = rule, .files = relay::CertificateStore(files), .shown = {}, .contexts = {}, .refused = {}});
     } else {
       all_.push_back(std::move(*known));
       all_.back().rule = rule;
@@ -44,7 +48,7 @@ bool RelayIdentities::look(relay::CertificateStore::Look how, Libraries librarie
   for (One& one : all_) {
     if (!one.files.look(how)) continue;
     different = true;
-    const auto made = make_contexts(one, libraries);
+    const auto made = renew(one, libraries);
     one.refused = made ? one.files.refused() : std::optional(made.error());
     if (one.refused) {
       kLog.error("identity not as ordered", {{"identity", one.rule.id.to_string()}, {"err", *one.refused}});
@@ -54,13 +58,32 @@ bool RelayIdentities::look(relay::CertificateStore::Look how, Libraries librarie
   return different;
 }
 
-base::Result<void> RelayIdentities::make_contexts(One& one, Libraries libraries) {
-  tls::ClientContext::Options options = MESH_TRY(one.files.client_options());
-  const tls::SpiffeId shown = MESH_TRY(tls::svid_of(*options.certificate));
-  if (shown != one.rule.id) {
+base::Result<void> RelayIdentities::renew(One& one, Libraries libraries) {
+  const auto take = [&]() -> base::Result<void> {
+    auto named = MESH_TRY(one.files.identity());
+    const tls::SpiffeId id = MESH_TRY(tls::svid_of(*named));
+    if (id != one.rule.id) {
+      return base::fail(base::ErrorKind::kInvalid,
+                        "use the certificate of " + id.to_string() + " for " + one.rule.id.to_string(),
+                        "name the files of that identity");
+    }
+    MESH_CHECK(make_contexts(one, named, libraries));
+    one.shown = std::move(named);
+    return {};
+  };
+  auto taken = take();
+  // Contexts that believe whom older bundles did would let in who was revoked since.
+  if (!taken && (!one.shown || !make_contexts(one, one.shown, libraries))) one.contexts.clear();
+  return taken;
+}
+
+base::Result<void> RelayIdentities::make_contexts(One& one, std::shared_ptr<const tls::Certificate> shown,
+                                                  Libraries libraries) {
+  tls::ClientContext::Options options = MESH_TRY(one.files.client_options(std::move(shown)));
+  if (!options.trust) {
     return base::fail(base::ErrorKind::kInvalid,
-                      "use the certificate of " + shown.to_string() + " for " + one.rule.id.to_string(),
-                      "name the files of that identity");
+                      "use the identity " + one.rule.id.to_string() + ": it has nobody to believe",
+                      "add relay.mesh.trust");
   }
   std::vector<std::shared_ptr<const tls::ClientContext>> contexts;
   for (const auto& library : libraries) {

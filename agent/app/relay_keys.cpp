@@ -402,6 +402,16 @@ constexpr Key kRelayKeys[] = {
 
 const Table kRelayTable{.name = "relay", .keys = kRelayKeys, .defaults = &kFreshSettings};
 
+void decode_relay(Decoder& decoder, const Value& value, relay::Settings& settings) {
+  const std::size_t errors = decoder.error_count();
+  decoder.table(kRelayTable, value, &settings);
+  if (decoder.error_count() != errors) return;
+  if (!settings.identities.empty() && settings.mesh.trust.empty()) {
+    decoder.error(value, "has identities and nobody to believe: relay.mesh.trust is missing",
+                  "add mesh: {trust: [{trust_domain: example.org, bundle: FILE}]}");
+  }
+}
+
 std::string encode_relay_settings(const relay::Settings& settings) {
   std::string text;
   write_json(encode(kRelayTable, &settings, discovery::Secrets::kReveal), text, discovery::JsonStyle::kCompact);
@@ -414,7 +424,7 @@ base::Result<relay::Settings> parse_relay_settings(std::string_view json) {
   relay::Settings settings;
   if (const auto value = discovery::read_json(document, json, nullptr, findings)) {
     Decoder decoder(document, findings);
-    decoder.table(kRelayTable, *value, &settings);
+    decode_relay(decoder, *value, settings);
   }
   if (findings.error_count() > 0) return std::unexpected(findings.to_error());
   return settings;

@@ -18,6 +18,8 @@ extern const discovery::Table kCertificateTable;  // relay::CertificatePair
 extern const discovery::Table kTrustTable;        // relay::TrustBundle
 extern const discovery::Table kMeshServiceTable;  // relay::MeshService
 
+/// The whole section, with what its keys can't check alone.
+void decode_relay(discovery::Decoder& decoder, const discovery::Value& value, relay::Settings& settings);
 /// As JSON that parse_relay_settings() reads back.
 std::string encode_relay_settings(const relay::Settings& settings);
 base::Result<relay::Settings> parse_relay_settings(std::string_view json);

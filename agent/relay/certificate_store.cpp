@@ -214,17 +214,32 @@ base::Result<tls::ServerOptions> CertificateStore::options(std::shared_ptr<const
   return options;
 }
 
-base::Result<tls::ClientContext::Options> CertificateStore::client_options() const {
+base::Result<std::shared_ptr<const tls::Certificate>> CertificateStore::identity() const {
+  if (certificates_.empty()) {
+    if (folder_refused_) return std::unexpected(*folder_refused_);
+    return base::fail(base::ErrorKind::kInvalid, "use the identity: there is no certificate",
+                      "put NAME.crt and NAME.key into the folder");
+  }
+  if (certificates_.size() > 1) {
+    return base::fail(base::ErrorKind::kInvalid,
+                      "use the identity: there is more than one certificate: " + certificates_[0].files.certificate +
+                          " and " + certificates_[1].files.certificate,
+                      "leave one pair NAME.crt and NAME.key in the folder");
+  }
+  const CertificateState& state = certificates_.front();
+  if (!state.in_use) return std::unexpected(*state.refused);
+  return state.in_use;
+}
+
+base::Result<tls::ClientContext::Options> CertificateStore::client_options(
+    std::shared_ptr<const tls::Certificate> shown) const {
   tls::ClientContext::Options options;
   options.alpn = settings_.alpn;
   options.tls12 = settings_.min_version == "1.2";
-  for (const CertificateState& state : certificates_) {
-    if (!state.in_use) return std::unexpected(*state.refused);
-    options.certificate = state.in_use;
-  }
+  options.certificate = std::move(shown);
+  if (!options.certificate && !settings_.certificates.empty()) options.certificate = MESH_TRY(identity());
   if (!settings_.trust.empty()) {
     if (!trust_) return std::unexpected(*authorities_refused_);
-    if (certificates_.empty()) return std::unexpected(*refused());
     options.trust = trust_;
     return options;
   }

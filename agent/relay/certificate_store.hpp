@@ -43,9 +43,13 @@ class CertificateStore {
   [[nodiscard]] base::Result<tls::ServerOptions> options(
       std::shared_ptr<const tls::Challenges> challenges = nullptr) const;
 
-  /// The same for the other side: what is shown, if anything is named, and who is trusted. kInvalid if what is named
-  /// can't be used.
-  [[nodiscard]] base::Result<tls::ClientContext::Options> client_options() const;
+  /// The certificate, never null, where the settings name one to show as a client. kInvalid if it can't be used, or if
+  /// the folder has none, or more than one.
+  [[nodiscard]] base::Result<std::shared_ptr<const tls::Certificate>> identity() const;
+  /// As options(), of the client's side: what is shown (`shown`, or else identity() if anything is named), and who is
+  /// trusted. kInvalid if what is named can't be used.
+  [[nodiscard]] base::Result<tls::ClientContext::Options> client_options(
+      std::shared_ptr<const tls::Certificate> shown = nullptr) const;
 
   [[nodiscard]] const TlsSettings& settings() const { return settings_; }
   /// In the order of the settings, those of a folder by name.

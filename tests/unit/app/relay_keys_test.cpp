@@ -143,8 +143,9 @@ TEST(RelayMeshKeys, a_node_may_have_clients_only) {
 
 TEST(RelayIdentityKeys, say_whose_identity_it_is) {
   const auto parse = [](const std::string& keys) {
-    return parse_config(
-        {{"f", "f", "apiVersion: meshd/v1\nagent: {cgroups: [/a]}\nrelay: {identities: [{" + keys + "}]}\n"}});
+    return parse_config({{"f", "f",
+                          "apiVersion: meshd/v1\nagent: {cgroups: [/a]}\nrelay: {identities: [{" + keys +
+                              "}], mesh: {" + kMeshTrust + "}}\n"}});
   };
   const auto error = [&](const std::string& keys) {
     const auto result = parse(keys);
@@ -166,6 +167,21 @@ TEST(RelayIdentityKeys, say_whose_identity_it_is) {
   EXPECT_EQ(error("id: \"spiffe://a.test/x\", user: 0, identity: {certificate: /c}"), "has no certificate");
   EXPECT_EQ(error("id: \"spiffe://a.test\", user: 0, identity: {folder: /x}"),
             "'spiffe://a.test': names a trust domain and no workload");
+}
+
+TEST(RelayIdentityKeys, need_somebody_to_believe) {
+  const relay::Settings settings{
+      .identities = {{.id = "spiffe://a.test/shop", .user = 0, .identity = {.folder = "/shop"}}}};
+  const auto refused = parse_relay_settings(encode_relay_settings(settings));
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().to_string().find("relay.mesh.trust is missing"), std::string::npos)
+      << refused.error().to_string();
+  const LoadResult result = parse_config(
+      {{"f", "f",
+        "apiVersion: meshd/v1\nagent: {cgroups: [/a]}\nrelay: {identities: [{id: \"spiffe://a.test/shop\", "
+        "user: 0, identity: {folder: /shop}}]}\n"}});
+  ASSERT_FALSE(result.good());
+  EXPECT_EQ(result.errors.front().message, "has identities and nobody to believe: relay.mesh.trust is missing");
 }
 
 TEST(RelayKeeper, a_service_of_the_mesh_has_all_its_endpoints_used_or_not) {

@@ -188,5 +188,27 @@ TEST_F(CertificateStoreTest, identities_are_svids_and_a_bundle_that_is_no_use_le
   EXPECT_NE(store.trust()->mark(), mark);
 }
 
+TEST_F(CertificateStoreTest, a_client_shows_the_one_pair_of_its_folder) {
+  std::filesystem::create_directories(path("id"));
+  CertificateStore store({.certificates = {{.folder = path("id")}}});
+  const auto shown = [&]() -> std::string {
+    store.look(Look::kAtOnce);
+    const auto options = store.client_options();
+    return options ? options->certificate->facts().dns_names.front() : "error: " + options.error().message;
+  };
+  EXPECT_EQ(shown(), "error: use the identity: there is no certificate");
+  write("id/a", pem("a.test"));
+  EXPECT_EQ(shown(), "a.test");
+  write("id/b", pem("b.test"));
+  EXPECT_EQ(shown(), "error: use the identity: there is more than one certificate: " + path("id/a.crt") + " and " +
+                         path("id/b.crt"));
+  std::filesystem::remove(path("id/a.crt"));
+  EXPECT_EQ(shown(), "b.test");
+  std::filesystem::remove(path("id/b.crt"));
+  EXPECT_EQ(shown(), "error: use the identity: there is no certificate");
+  std::filesystem::remove_all(path("id"));
+  EXPECT_TRUE(shown().starts_with("error: list the certificates of " + path("id"))) << shown();
+}
+
 }  // namespace
 }  // namespace mesh::relay
