@@ -89,6 +89,14 @@ std::string mode_name(relay::Mode mode) {
   return "";
 }
 
+/// Of a service; nothing if it is none that this relay knows.
+std::optional<relay::Mode> outbound_mode(std::string_view name) {
+  for (const relay::Mode mode : {relay::Mode::kOriginate, relay::Mode::kMutual}) {
+    if (mode_name(mode) == name) return mode;
+  }
+  return std::nullopt;
+}
+
 api::RelayCertificateView certificate_view(const relay::CertificateState& state, base::WallTime now) {
   api::RelayCertificateView view{.file = state.files.certificate,
                                  .error = state.refused ? state.refused->to_string() : ""};
@@ -259,7 +267,10 @@ class Relay {
     auto orders = api::from_document<api::RelayOrders>(message->body);
     if (!orders) return kLog.error("orders not understood", {{"err", orders.error()}});
     adopt(orders->descriptors, message->descriptors);
-    orders_unsaved_ = take_orders(std::move(*orders)) || orders_unsaved_;
+    if (take_orders(std::move(*orders))) {
+      forget_sockets();
+      orders_unsaved_ = true;
+    }
     if (orders_unsaved_ && loop_->now() >= save_at_) save_orders(loop_->now());
   }
 
@@ -290,6 +301,20 @@ class Relay {
     targets_ = std::move(targets);
     apply(Look::kSettled);
     return true;
+  }
+
+  /// Those of the agent that its orders don't name. Not before there are newer ones: sockets come ahead of the orders
+  /// that name them.
+  void forget_sockets() {
+    std::set<std::string> used;
+    for (const auto& [name, one] : listening_) {
+      for (const auto& [socket, fd] : one.sockets) {
+        used.insert(socket);
+        used.insert(owner_socket_name(OutboundSocket::parse(socket).value_or(OutboundSocket{}).place));
+      }
+    }
+    std::erase_if(sockets_, [&](const auto& held) { return !used.contains(held.first); });
+    std::erase_if(owners_, [&](const auto& one) { return !used.contains(owner_socket_name(one.first)); });
   }
 
   void load_orders() {
@@ -354,7 +379,7 @@ class Relay {
       }
       one.settings = {.name = ordered.name,
                       .address = *address,
-                      .mode = ordered.tls.mode == "mutual" ? relay::Mode::kMutual : relay::Mode::kOriginate,
+                      .mode = outbound_mode(ordered.tls.mode).value_or(relay::Mode::kOriginate),
                       .tls = tls_settings(ordered.tls),
                       .limits = settings_.originate};
       one.outbound = ordered;
@@ -365,15 +390,6 @@ class Relay {
       complain(one);
     }
     listening_ = std::move(listening);
-    std::set<std::string> used;
-    for (const auto& [name, one] : listening_) {
-      for (const auto& [socket, fd] : one.sockets) {
-        used.insert(socket);
-        used.insert(owner_socket_name(OutboundSocket::parse(socket).value_or(OutboundSocket{}).place));
-      }
-    }
-    std::erase_if(sockets_, [&](const auto& held) { return !used.contains(held.first); });
-    std::erase_if(owners_, [&](const auto& one) { return !used.contains(owner_socket_name(one.first)); });
     std::erase_if(held_, [this](const auto& held) {
       return held.first != kTicketsName &&
              std::ranges::none_of(listening_, [&](const auto& one) { return one.second.fd == held.second; });
@@ -468,10 +484,17 @@ class Relay {
 
   /// New certificates, or what was wrong with them; those before stay in use then. True if something is different.
   bool read_tls(Listening& one, Look look) {
-    if (one.settings.mode == relay::Mode::kPassthrough || one.settings.mode == relay::Mode::kMutual) {
+    const bool unknown = one.outbound && !outbound_mode(one.outbound->tls.mode);
+    if (unknown || one.settings.mode == relay::Mode::kPassthrough || one.settings.mode == relay::Mode::kMutual) {
       one.files.reset();
       one.refused.reset();
       one.contexts.clear();
+      one.clients.clear();  // without any, connections that come are refused
+      if (unknown) {
+        one.refused = base::Error{base::ErrorKind::kInvalid,
+                                  "speak TLS in the mode '" + one.outbound->tls.mode + "': this relay does not know it",
+                                  "start a relay of the agent's version", 0};
+      }
       return false;
     }
     if (!one.files) {

@@ -134,6 +134,7 @@ class Connection {
   void begin_mesh();
   void read_mesh_reply();
   void complain_of_mesh() const;
+  void close_if_refused(const ListenerPtr& now);
   [[nodiscard]] std::string_view refusal_of_client(const ListenerPtr& now) const;
   [[nodiscard]] std::string_view refusal_of_server(const ListenerPtr& now);
   void count_identities(std::string_view service, const tls::SpiffeId& client, std::string_view server) const;

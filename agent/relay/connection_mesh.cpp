@@ -112,6 +112,10 @@ void Connection::recheck(const ListenerPtr& now) {
     newer_ = now;
     return;
   }
+  close_if_refused(now);
+}
+
+void Connection::close_if_refused(const ListenerPtr& now) {
   if (!is_mesh_client() && !now->tls) return;
   const std::string_view refusal = is_mesh_client() ? refusal_of_server(now) : refusal_of_client(now);
   if (!is_mesh_client()) checked_by_ = now->tls;
@@ -228,10 +232,11 @@ void Connection::read_mesh_reply() {
   const auto server = session.peer_id();
   const auto reply = static_cast<MeshReply>(client_.pending.front());
   if (reply == MeshReply::kConnected) {
+    if (newer_) close_if_refused(std::exchange(newer_, {}));
+    if (state_ == State::kEnded) return;
     client_.pending.erase(client_.pending.begin());
     count_identities(listener_->settings.name, peering_->client, server ? server->to_string() : "");
     begin_relaying();
-    if (newer_) recheck(std::exchange(newer_, {}));
     return;
   }
   kLog.warn("another node's relay refuses a connection", {{"reason", to_string(reply)},

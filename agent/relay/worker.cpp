@@ -89,15 +89,20 @@ void Worker::set_listeners(std::vector<ListenerPtr> listeners) {
 }
 
 void Worker::listen(std::vector<ListenerPtr> listeners) {
-  std::map<std::string_view, ListenerPtr> mesh;
+  // Services may share a name, as those of two address families; one may have got another address, too.
+  std::map<std::pair<std::string_view, base::SocketAddress>, ListenerPtr> mesh;
   for (const ListenerPtr& listener : listeners) {
-    const Mode mode = listener->settings.mode;
-    if (mode == Mode::kMesh || mode == Mode::kMutual) mesh.try_emplace(listener->settings.name, listener);
+    const ListenerSettings& settings = listener->settings;
+    if (settings.mode == Mode::kMesh || settings.mode == Mode::kMutual) {
+      mesh.try_emplace({settings.name, settings.address}, listener);
+    }
   }
   // From behind: one that ends gives its place to the last.
   for (std::size_t i = connections_.size(); i > 0 && !mesh.empty(); --i) {
-    const auto now = mesh.find(connections_[i - 1]->listener()->settings.name);
-    if (now != mesh.end()) connections_[i - 1]->recheck(now->second);
+    const ListenerSettings& settings = connections_[i - 1]->listener()->settings;
+    auto now = mesh.find({settings.name, settings.address});
+    if (now == mesh.end()) now = mesh.lower_bound({settings.name, {}});
+    if (now != mesh.end() && now->first.first == settings.name) connections_[i - 1]->recheck(now->second);
   }
   std::vector<std::unique_ptr<Acceptor>> before = std::exchange(acceptors_, {});
   for (ListenerPtr& listener : listeners) {

@@ -323,5 +323,26 @@ TEST_F(MeshClientTest, is_closed_when_its_server_or_itself_is_not_believed_any_m
                                {"stopped", 1}}));
 }
 
+TEST_F(MeshClientTest, newer_bundles_that_come_before_the_reply_are_asked_before_a_byte_is_passed_on) {
+  const auto heard_of = [&](const std::string& revoked) {
+    connect(make_mutual());
+    EXPECT_EQ(::send(client_.get(), "secret", 6, 0), 6);
+    tls::ServerSession server(relay_of("spiffe://a.test/node/b"));
+    serve(server);  // the header
+    auto now = make_mutual();
+    identities_.contexts = {context(revoked)};
+    now->mesh_client = client_of("spiffe://a.test/node/*");
+    connection_->recheck(now);
+    const auto byte = static_cast<std::byte>(MeshReply::kConnected);
+    EXPECT_EQ(server.write({&byte, 1}), 1U);
+    return serve(server);
+  };
+  EXPECT_EQ(heard_of(""), "secret");
+  connection_->cut("stopped");
+  EXPECT_EQ(heard_of(test::make_revocation_list(authority_, {}, std::chrono::system_clock::now() - 1s)), "");
+  EXPECT_EQ(failed(), (Counts{{"mesh: revocation list out of date", 1}}));
+  EXPECT_EQ(stats_->relayed, 1U);
+}
+
 }  // namespace
 }  // namespace mesh::relay
