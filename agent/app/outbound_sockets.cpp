@@ -96,7 +96,12 @@ base::Result<base::Fd> OutboundSockets::open_owner_socket(int socket) {
   if (!netns.valid()) return base::fail_errno(errno, "find the network namespace of a socket");
   return open_in(netns.get(), "a network namespace", []() -> base::Result<base::Fd> {
     base::Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG));
-    if (!fd.valid()) return base::fail_errno(errno, "open a sock_diag socket");
+    // Connected to the kernel it takes messages of nobody else: clients may have CAP_NET_ADMIN in their namespace.
+    sockaddr_nl kernel{};
+    kernel.nl_family = AF_NETLINK;
+    if (!fd.valid() || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&kernel), sizeof(kernel)) != 0) {
+      return base::fail_errno(errno, "open a sock_diag socket");
+    }
     return fd;
   });
 }
