@@ -37,20 +37,6 @@ const NamesSettings kFreshNames{};
 const XdsServerSettings kFreshXds{};
 const CertificateFiles kFreshCertificate{};
 
-/// "/a/b" without dots, doubled or trailing slashes; "" if it is none.
-std::string normal_cgroup(std::string_view text) {
-  if (!text.starts_with('/')) return {};
-  std::string normal;
-  while (!text.empty()) {
-    text.remove_prefix(std::min(text.find_first_not_of('/'), text.size()));
-    const std::string_view part = text.substr(0, text.find('/'));
-    if (part == "." || part == "..") return {};
-    if (!part.empty()) normal += "/" + std::string(part);
-    text.remove_prefix(part.size());
-  }
-  return normal.empty() ? "/" : normal;
-}
-
 bool is_below(std::string_view path, std::string_view ancestor) {
   return ancestor == "/" ||
          (path.starts_with(ancestor) && path.size() > ancestor.size() && path[ancestor.size()] == '/');
@@ -387,6 +373,19 @@ constexpr Key kRootKeys[] = {
 };
 
 }  // namespace
+
+std::string normal_cgroup(std::string_view text) {
+  if (!text.starts_with('/')) return {};
+  std::string normal;
+  while (!text.empty()) {
+    text.remove_prefix(std::min(text.find_first_not_of('/'), text.size()));
+    const std::string_view part = text.substr(0, text.find('/'));
+    if (part == "." || part == "..") return {};
+    if (!part.empty()) normal += "/" + std::string(part);
+    text.remove_prefix(part.size());
+  }
+  return normal.empty() ? "/" : normal;
+}
 
 const Table kRootTable{.name = "", .keys = kRootKeys};
 const Table kAgentTable{.name = "agent", .keys = kAgentKeys, .defaults = &kFreshAgent};

@@ -2,6 +2,9 @@
 // The keys of meshd.yaml above those of a service (discovery/service_keys.hpp).
 #pragma once
 
+#include <string>
+#include <string_view>
+
 #include "app/config.hpp"
 #include "discovery/keys.hpp"
 
@@ -22,6 +25,9 @@ struct Sections {
 
 extern const discovery::Table kRootTable;   // Sections
 extern const discovery::Table kAgentTable;  // AgentSettings
+
+/// "/a/b" without dots, doubled or trailing slashes; "" if it is none.
+std::string normal_cgroup(std::string_view text);
 
 /// What no single key can check: relations between keys, defaults that follow from other keys.
 void finish_agent_settings(discovery::Decoder& decoder, const discovery::Value& value, AgentSettings& settings);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/identity_keys.hpp"
 
+#include "app/config_keys.hpp"
 #include "app/list_key.hpp"
 #include "app/relay_keys.hpp"
 #include "tls/spiffe.hpp"
@@ -30,6 +31,17 @@ void decode_id(Decoder& decoder, const Key& key, const Value& value, void* targe
   static_cast<ClientIdentity*>(target)->id = std::move(text);
 }
 
+void decode_cgroup(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  std::string normal = normal_cgroup(text);
+  if (normal.empty() && !text.empty()) {
+    decoder.error(value, "'" + text + "' is not a path below the cgroup2 mount", "write it as /kubepods.slice");
+    return;
+  }
+  static_cast<ClientIdentity*>(target)->cgroup = std::move(normal);
+}
+
 void decode_unit(Decoder& decoder, const Key& key, const Value& value, void* target) {
   std::string text;
   if (!decoder.string(key, value, text)) return;
@@ -44,7 +56,7 @@ constexpr Key kIdentityKeys[] = {
     required(
         with_decode(key<&ClientIdentity::id>("id", "Who they are: a SPIFFE ID, that of the certificate."), decode_id)),
     with_decode(key<&ClientIdentity::cgroup>("cgroup", "Processes of this cgroup and all below: /kubepods.slice."),
-                decode_file<&ClientIdentity::cgroup>),
+                decode_cgroup),
     with_decode(key<&ClientIdentity::unit>("unit", "Processes of this unit of the system's manager: shop.service."),
                 decode_unit),
     key<&ClientIdentity::user>("user", "Processes of this user of the host, by number; -1 is any.",

@@ -175,10 +175,9 @@ void Connection::identify_client() {
   const auto rule = identify(mesh.identities->rules, *owner);
   if (!rule) {
     if (listener_->said->first(listener_->settings.name + " " + owner->to_string())) {
-      kLog.warn("no identity for a client; not said again",
-                {{"service", listener_->settings.name},
-                 {"owner", owner->to_string()},
-                 {"remedy", "add its cgroup, unit or user to relay.identities"}});
+      kLog.warn("no identity for a client; not said again", {{"service", listener_->settings.name},
+                                                             {"owner", owner->to_string()},
+                                                             {"remedy", remedy_without_identity(*owner)}});
     }
     return fail("identity: none for the client");
   }

@@ -29,8 +29,11 @@ struct IdentityRule {
   std::optional<std::uint32_t> uid{};
 };
 
-/// The first rule that is so for `owner`.
+/// The first rule that is so for `owner`. None if before it is one that would be so with what is not known of `owner`:
+/// else whoever closes in time would be taken for one of a wider rule.
 std::optional<std::size_t> identify(std::span<const IdentityRule> rules, const Owner& owner);
+/// What helps a client that has none.
+std::string_view remedy_without_identity(const Owner& owner);
 
 /// The unit of the system's manager that a cgroup is of: the first part of its path that is no slice. Units of a user's
 /// manager are part of user@1000.service, whatever their user calls them. Empty: none.

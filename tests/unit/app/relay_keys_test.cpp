@@ -163,7 +163,9 @@ TEST(RelayIdentityKeys, say_whose_identity_it_is) {
   EXPECT_EQ(*parse_relay_settings(encode_relay_settings(result.config.relay)), result.config.relay);
   EXPECT_EQ(error(rest), "does not say whose identity it is");
   EXPECT_EQ(error(rest + ", unit: shop.slice"), "'shop.slice' is no unit that has processes");
-  EXPECT_EQ(error(rest + ", cgroup: apps"), "a path starts with /");
+  EXPECT_EQ(error(rest + ", cgroup: apps"), "'apps' is not a path below the cgroup2 mount");
+  EXPECT_EQ(error(rest + ", cgroup: /apps/../other"), "'/apps/../other' is not a path below the cgroup2 mount");
+  EXPECT_EQ(parse(rest + ", cgroup: //apps/shop/").config.relay.identities.at(0).cgroup, "/apps/shop");
   EXPECT_EQ(error("id: \"spiffe://a.test/x\", user: 0, identity: {certificate: /c}"), "has no certificate");
   EXPECT_EQ(error("id: \"spiffe://a.test\", user: 0, identity: {folder: /x}"),
             "'spiffe://a.test': names a trust domain and no workload");
