@@ -163,7 +163,7 @@ TEST_F(MutualTest, an_application_reaches_another_node_as_who_it_is_and_in_tls_o
                 .find("mesh_relay_identities_total{listener=\"web:80\",service=\"web:80\",client=\"spiffe://lab.test/"
                       "shop\",server=\"spiffe://lab.test/node\"}"),
             std::string::npos);
-  EXPECT_GE(listener(*agent_).value("resumed", 0), 1) << listener(*agent_);
+  EXPECT_TRUE(eventually(seconds(5), [&] { return listener(*agent_).value("resumed", 0) >= 1; })) << listener(*agent_);
   EXPECT_NE(agent_->ctl({"certs"}).text.find("spiffe://lab.test/shop"), std::string::npos)
       << agent_->ctl({"certs"}).text;
 }
