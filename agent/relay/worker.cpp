@@ -31,15 +31,14 @@ struct Worker::Acceptor {
   void on_accepted(std::int32_t result) {
     if (gone) {
       if (result >= 0) worker.begin(listener, result);  // came before it was taken back
+      // Of those who wait at a socket io_uring has one woken. If this one was, and was cancelled then, nobody else knows
+      // of the connection: the next relay, asleep at the same socket, would hear of it when another one comes.
+      take_waiting(kAcceptsPerStep);
       return worker.loop().arm(worker.chores_, worker.loop().now());
     }
     if (result >= 0) {
       worker.begin(listener, result);
-      for (int i = 1; i < kAcceptsPerStep; ++i) {
-        const int fd = ::accept4(listener->fd->get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0) break;
-        worker.begin(listener, fd);
-      }
+      take_waiting(kAcceptsPerStep - 1);
     } else if (result != -EAGAIN && result != -ECONNABORTED && result != -EINTR) {
       kLog.error("no connection accepted",
                  {{"listener", listener->settings.name}, {"err", base::fail_errno(-result, "accept").error()}});
@@ -48,6 +47,13 @@ struct Worker::Acceptor {
     arm();
   }
   void on_pause(base::TimePoint) { arm(); }
+  void take_waiting(int most) {
+    for (int i = 0; i < most; ++i) {
+      const int fd = ::accept4(listener->fd->get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (fd < 0) return;
+      worker.begin(listener, fd);
+    }
+  }
 
   Worker& worker;
   ListenerPtr listener;

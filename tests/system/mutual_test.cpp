@@ -225,14 +225,18 @@ TEST_F(MutualTest, rotation_and_restarts_drop_nothing) {
   trust(file("ca/bundle.crt"));
   std::this_thread::sleep_for(seconds(4));
   some_more(20);
+  const auto agent_has_the_relay = [&] {
+    return eventually(seconds(10), [&] { return agent_->json({"status"})["relay"]["pid"] == relay_->pid(); });
+  };
   relay_->start_successor();
-  EXPECT_TRUE(eventually(seconds(10), [&] { return agent_->json({"status"})["relay"]["pid"] == relay_->pid(); }));
+  EXPECT_TRUE(agent_has_the_relay());
   some_more(20);
   agent_->kill();
   some_more(20);
   agent_->start();
   EXPECT_TRUE(agent_->await_healthy());
   some_more(20);
+  EXPECT_TRUE(agent_has_the_relay());  // and its sockets: the agent that died held the others
   stop = true;
   client.join();
   EXPECT_EQ(failures, std::vector<std::string>{});
