@@ -148,7 +148,7 @@ class LifecycleTest : public MeshTest {
     EXPECT_EQ(clients.misnamed(), 0U) << "of " << clients.attempts();
   }
   /// The records are those of `living` sockets, and none besides. Linux 6.18 was traced to close a UDP socket without
-  /// running sock_release about once in tens of millions of closes (docs/decisions/0002-owner-record.md): such a record
+  /// running sock_release about once in ten million closes (docs/decisions/0002-owner-record.md): such a record
   /// is the census's to find, and more than one in a million would be a fault of ours.
   void expect_owners(std::uint64_t living, const Clients& clients) {
     if (owners() == living || !mesh_->features().census) {
