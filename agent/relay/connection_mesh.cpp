@@ -169,7 +169,12 @@ void Connection::identify_client() {
     return fail("identity: the client has closed already");
   }
   if (!owner) {
-    kLog.warn("no identity for a client", {{"service", listener_->settings.name}, {"err", owner.error()}});
+    // A kind of failure once: clients can provoke some, and all are counted.
+    const auto kind = static_cast<int>(owner.error().kind);
+    if (listener_->said->first(listener_->settings.name + " owner unknown " + std::to_string(kind))) {
+      kLog.warn("no identity for a client; not said again",
+                {{"service", listener_->settings.name}, {"err", owner.error()}});
+    }
     return fail("identity: owner unknown");
   }
   const auto rule = identify(mesh.identities->rules, *owner);
