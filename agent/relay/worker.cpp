@@ -31,8 +31,8 @@ struct Worker::Acceptor {
   void on_accepted(std::int32_t result) {
     if (gone) {
       if (result >= 0) worker.begin(listener, result);  // came before it was taken back
-      // Of those who wait at a socket io_uring has one woken. If this one was, and was cancelled then, nobody else knows
-      // of the connection: the next relay, asleep at the same socket, would hear of it when another one comes.
+      // Of those who wait at a socket io_uring has one woken. If this one was, and was cancelled then, nobody else
+      // knows of the connection: the next relay, asleep at the same socket, would hear of it when another one comes.
       take_waiting(kAcceptsPerStep);
       return worker.loop().arm(worker.chores_, worker.loop().now());
     }
