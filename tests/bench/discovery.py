@@ -120,7 +120,39 @@ class Consul:
         self._ask("/flip", {"services": self.flipping, "rate": rate, "changes": changes, "report": str(report)})
 
 
-REGISTRIES = [Kubernetes, Consul]
+class Xds:
+    title = "xDS"
+
+    def __init__(self, lab, services, endpoints, flipping):
+        if subprocess.run(["/usr/bin/python3", "-c", "import grpc, google.protobuf"], stderr=subprocess.DEVNULL).returncode:
+            raise BenchError("python3-grpcio or python3-protobuf is not installed: scripts/setup --bench")
+        self.flipping, self.endpoints = flipping, endpoints
+        self.address, self.socket = f"127.0.0.1:{_free_port()}", lab.folder / "xds.control"
+        self.process = lab.start("/usr/bin/python3", DOUBLES / "xds_double.py", "--listen", self.address, "--control",
+                                 self.socket, "--protos", DOUBLES.parent.parent / "agent", cgroup=lab.cgroup("double"),
+                                 log="double.log")
+        self._ask("/many", {"clusters": services, "endpoints": endpoints, "flipping": flipping})
+
+    def _ask(self, path, body):
+        return _control(lambda: UnixConnection(str(self.socket)), "PUT", path, body)
+
+    def source(self):
+        return {"type": "xds", "xds": {
+            "server": f"grpc://{self.address}",
+            "services": [{"match": "service-0", "address": "240.64.0.10", "port": 80}, {"match": "all", "port": 80}]}}
+
+    def first_address(self):
+        return "240.64.0.10", 80
+
+    def name(self, number):
+        return f"service-{number}"
+
+    def flip(self, rate, changes, report):
+        self._ask("/flip", {"clusters": self.flipping, "endpoints": self.endpoints, "rate": rate, "changes": changes,
+                            "report": str(report)})
+
+
+REGISTRIES = [Kubernetes, Consul, Xds]
 
 
 def _in_client(lab):

@@ -12,7 +12,11 @@ Control, HTTP on a unix socket:
   PUT /clusters      {"orders": {}, "pay": {"eds": "pay-eds"}, "dns": {"type": 1}, "fixed": {"static": LOCALITIES}}
   PUT /endpoints     {"orders": LOCALITIES}: replaced by name; null takes one away
                      LOCALITIES: [{"zone": "a", "priority": 0, "weight": 1, "endpoints": ["10.0.0.1:80 health=3 weight=2"]}]
-  PUT /many          {"clusters": 10000, "endpoints": 10}
+  PUT /many          {"clusters": 10000, "endpoints": 10, "flipping": F}: "service-0" and so on; of the first F only the
+                     first endpoint is healthy, and is at 127.0.0.1:19001
+  PUT /flip          {"clusters": F, "endpoints": 10, "rate": R, "changes": N, "report": PATH}: of the first F, one after
+                     the other, the first endpoint gets unhealthy, or healthy again; PATH gets a line "NUMBER open|closed
+                     NANOSECONDS" when an answer told that, with the time before its first byte, and is closed at the end
   PUT /fault         {"kind": "hang"}                    takes streams, and says nothing
                      {"kind": "unavailable"}             refuses streams
                      {"kind": "garbage"}                 what is no DiscoveryResponse
@@ -28,6 +32,7 @@ Control, HTTP on a unix socket:
                       "names": {TYPE: [.]}, "tokens": [.], "versions": {TYPE: .}}
 """
 import argparse
+import collections
 import concurrent.futures
 import http.server
 import json
@@ -38,6 +43,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import grpc
 
@@ -69,6 +75,8 @@ endpoints = {}  # name: (serialized, version it is of)
 versions = {CLUSTERS: arguments.first_version, ENDPOINTS: arguments.first_version}
 streams = set()
 fault = {}
+report = None  # of flips
+closed = set()  # numbers of clusters, by flips
 stats = {"streams": 0, "requests": 0, "acks": {"clusters": 0, "endpoints": 0}, "nacks": [], "nodes": [], "names": {},
          "tokens": []}
 
@@ -104,16 +112,25 @@ def cluster(name, spec):
     return message.SerializeToString()
 
 
+def numbered(number, count, side=None):
+    """Endpoints of one of many clusters; with a side only the first may be used, and only if it is open."""
+    listed = [f"10.{e + 1}.{number // 250}.{number % 250 + 1}:8080" for e in range(count)]
+    if side:
+        listed = ["127.0.0.1:19001" + ("" if side == "open" else " health=2"), *(f"{one} health=2" for one in listed[1:])]
+    return assignment(f"service-{number}", [{"weight": 1, "endpoints": listed}]).SerializeToString()
+
+
 class Stream:
     def __init__(self):
         self.wake = queue.Queue()
         self.nonce = {}   # type: of the last answer
         self.names = {}   # type: asked for
+        self.asked = {}   # type: the same, as a set
         self.sent = {}    # type: {name: version sent}, clusters under ""
         self.count = 0
 
-    def answer(self, type_url, again=False):
-        """The next answer about a type, or None: nothing is new."""
+    def answer(self, type_url, again=False, changed=None):
+        """The next answer about a type, or None: nothing is new. `changed`: what may be, if that is known."""
         if type_url not in self.names:
             return None
         sent = self.sent.setdefault(type_url, {})
@@ -125,7 +142,8 @@ class Stream:
         else:
             if fault.get("kind") == "silent_endpoints":
                 return None
-            named = [name for name in self.names[type_url] if name in endpoints]
+            asked = self.names[type_url] if changed is None else [one for one in changed if one in self.asked[type_url]]
+            named = [name for name in asked if name in endpoints]
             fresh = [name for name in named if again or sent.get(name) != endpoints[name][1]]
             if not fresh:
                 return None
@@ -164,10 +182,14 @@ class Stream:
         elif request.response_nonce:
             stats["acks"][SHORT.get(type_url, type_url)] += 1
         names = list(request.resource_names)
-        for gone in set(self.names.get(type_url, [])) - set(names):
-            self.sent.get(type_url, {}).pop(gone, None)
-        self.names[type_url] = names
-        stats["names"][SHORT.get(type_url, type_url)] = names
+        if names != self.names.get(type_url):
+            for gone in set(self.names.get(type_url, [])) - set(names):
+                self.sent.get(type_url, {}).pop(gone, None)
+            self.names[type_url] = names
+            self.asked[type_url] = set(names)
+            stats["names"][SHORT.get(type_url, type_url)] = names
+        elif request.response_nonce and not again and type_url == ENDPOINTS:
+            return None  # what changes is told when it does
         return self.answer(type_url, again)
 
 
@@ -201,15 +223,45 @@ def serve(requests, context):
             with lock:
                 if fault.get("kind") == "hang":
                     continue
-                answers = [stream.answer(CLUSTERS), stream.answer(ENDPOINTS)] if event == "changed" else [stream.take(event)]
+                flipped = None
+                if isinstance(event, Flip):
+                    answers, flipped = [stream.answer(ENDPOINTS, changed=[event.name])], event
+                elif event == "changed":
+                    answers = [stream.answer(CLUSTERS), stream.answer(ENDPOINTS)]
+                else:
+                    answers = [stream.take(event)]
             for answer in answers:
                 if answer is not None:
+                    begun = time.monotonic_ns()
                     yield answer
+                    if flipped and report:
+                        report.write(f"{flipped.number} {flipped.side} {begun}\n")
                     if fault.get("kind") == "half":
                         return
     finally:
         with lock:
             streams.discard(stream)
+
+
+Flip = collections.namedtuple("Flip", "number name side")
+
+
+def flip(count, each, rate, changes, path):
+    global report
+    with open(path, "w", buffering=1) as report:
+        begin = time.monotonic()
+        for i in range(changes):
+            time.sleep(max(0, begin + i / rate - time.monotonic()))
+            number = i % count
+            closed.symmetric_difference_update({number})
+            one = Flip(number, f"service-{number}", "closed" if number in closed else "open")
+            with lock:
+                versions[ENDPOINTS] += 1
+                endpoints[one.name] = (numbered(one.number, each, one.side), versions[ENDPOINTS])
+                for stream in streams:
+                    stream.wake.put(one)
+        time.sleep(5)
+        report = None
 
 
 def change(type_url):
@@ -251,11 +303,13 @@ class Control(http.server.BaseHTTPRequestHandler):
                 for i in range(body["clusters"]):
                     name = f"service-{i}"
                     clusters[name] = cluster(name, {})
-                    many = [f"10.{e + 1}.{i // 250}.{i % 250 + 1}:8080" for e in range(body["endpoints"])]
-                    endpoints[name] = (assignment(name, [{"weight": 1, "endpoints": many}]).SerializeToString(),
-                                       versions[ENDPOINTS] + 1)
+                    side = "open" if i < body.get("flipping", 0) else None
+                    endpoints[name] = (numbered(i, body["endpoints"], side), versions[ENDPOINTS] + 1)
                 change(CLUSTERS)
                 change(ENDPOINTS)
+            elif what == ("PUT", "/flip"):
+                threading.Thread(target=flip, daemon=True, args=(body["clusters"], body["endpoints"], body["rate"],
+                                                                 body["changes"], body["report"])).start()
             elif what == ("PUT", "/fault"):
                 fault.clear()
                 fault.update(body)
