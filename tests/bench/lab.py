@@ -110,14 +110,14 @@ class Lab(contextlib.ExitStack):
         return path
 
     def start(self, *command, netns=None, cgroup=None, cpu=None, environment=None, log=None):
-        """A process of ours, ended with the lab (SIGTERM, after 5 s SIGKILL)."""
+        """A process of ours, ended with the lab (SIGTERM, after 5 s SIGKILL). `cpu`: one, or a set of them."""
         def enter():
             if cgroup:
                 pathlib.Path(cgroup, "cgroup.procs").write_text("0")
             if netns:
                 enter_netns(netns)
             if cpu is not None:
-                os.sched_setaffinity(0, {cpu})
+                os.sched_setaffinity(0, {cpu} if isinstance(cpu, int) else cpu)
 
         output = open(self.folder / log, "ab") if log else subprocess.DEVNULL
         process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=output,

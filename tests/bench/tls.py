@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tls: meshd relay, HAProxy and nginx (stream, ssl) in turns, with the same certificates, ciphers and backend.
+"""tls: meshd relay, HAProxy and nginx (stream, ssl) in turns, with one worker and with two.
 
-Full handshakes per second (TLS 1.3; ECDSA P-256 and RSA-2048), resumed ones (TLS 1.2), requests per
-second on kept-alive connections (1 KiB), bulk transfer, and memory of idle connections; CPU time of the terminator
-beside each rate. wrk, `openssl s_time` and the backend (nginx) run on the other CPU.
+Handshakes per second: full ones (TLS 1.3; ECDSA P-256, RSA-2048, ECDSA with a client's certificate) and resumed ones
+(TLS 1.2 and 1.3); requests per second on kept-alive connections (1 KiB); bulk transfer; latency that is added to
+requests one at a time; memory of idle connections.
+
+wrk, tls_load_bench and the backend (nginx) take more CPU time than a terminator does, so with few CPUs a rate says how
+fast *they* are. What is compared is therefore what each terminator does in a second of its own CPU time: its rate where
+it is what everybody waits for. Beside it stand the rates that were reached, the terminator's CPU time for each
+operation, how busy it was, and the CPU time for each operation of load and backend.
 """
+import json
 import os
 import pathlib
 import re
@@ -16,227 +22,178 @@ import time
 
 import machine
 import peers
-from lab import Agent, BenchError, Lab, find_binary, run
+import tls_peers
+from lab import BenchError, Lab, find_binary
 from results import result
+from tls_peers import BACKEND, CONNECTIONS, PEERS, PORTS
 
-PEERS = ("meshd", "haproxy", "nginx")
-BACKEND = "10.0.0.1:9100"
-PORTS = {("meshd", "ecdsa"): 7443, ("haproxy", "ecdsa"): 7444, ("nginx", "ecdsa"): 7445,
-         ("meshd", "rsa"): 7453, ("haproxy", "rsa"): 7454, ("nginx", "rsa"): 7455}
-CIPHERS12 = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
-CIPHERS13 = "TLS_AES_128_GCM_SHA256"
-CONNECTIONS = min(60_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 500)  # each takes two descriptors
 IDLE = min(10_000, CONNECTIONS - 500)
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def _certificates(lab):
-    files = {}
-    for kind, options in (("ecdsa", ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]), ("rsa", ["-newkey", "rsa:2048"])):
-        key, certificate = lab.folder / f"{kind}.key", lab.folder / f"{kind}.crt"
-        run("openssl", "req", "-x509", "-nodes", *options, "-days", "30", "-subj", "/CN=bench.test",
-            "-addext", "subjectAltName=DNS:bench.test", "-keyout", key, "-out", certificate)
-        (lab.folder / f"{kind}.pem").write_text(certificate.read_text() + key.read_text())
-        files[kind] = (certificate, key)
-    return files
+class Place:
+    """Where load comes from: the CPUs that terminators leave, or all if they leave none."""
+
+    def __init__(self, lab, workers, quick):
+        cpus = sorted(os.sched_getaffinity(0))
+        self.workers = workers
+        self.seconds = 1 if quick else 3
+        self.folder = lab.folder
+        self.netns = lab.netns("tls")
+        self.cpus = set(cpus[:workers])
+        self.load = set(cpus[workers:]) or set(cpus)
+        tls_peers.certificates(lab.folder)
+        self.backend = tls_peers.start_backend(lab, self.netns, self.load)
+        self.processes = tls_peers.start_peers(lab, self.netns, workers, self.cpus)
+        peers.wait_listening(lab, self.netns, BACKEND, *(f":{port}" for port in PORTS.values()))
+
+    def inside(self, *command):
+        done = subprocess.run(["nsenter", f"--net={self.netns}", "--", "taskset", "-c",
+                               ",".join(map(str, sorted(self.load))), *map(str, command)],
+                              capture_output=True, text=True, timeout=self.seconds + 60)
+        if done.returncode != 0:
+            raise BenchError(f"{' '.join(map(str, command))}: exit {done.returncode}: {(done.stdout + done.stderr).strip()[-500:]}")
+        return done.stdout + done.stderr
 
 
-def _backend(lab, netns, cpu):
-    (lab.folder / "www").mkdir()
-    (lab.folder / "www" / "1k").write_bytes(b"x" * 1024)
-    (lab.folder / "www" / "bulk").write_bytes(bytes(64 << 20))
-    path = lab.folder / "backend.conf"
-    path.write_text(f"""daemon off;
-master_process off;
-pid {lab.folder}/backend.pid;
-error_log /dev/null crit;
-events {{ worker_connections 19000; }}
-http {{
-  access_log off;
-  sendfile on;
-  keepalive_requests 100000000;
-  keepalive_timeout 600s;
-  server {{ listen {BACKEND} backlog=4096; root {lab.folder}/www; }}
-}}
-""")
-    lab.start("nginx", "-c", path, "-p", "/usr/share/nginx", netns=netns, cpu=cpu, log="backend.log")
-
-
-def _meshd(lab, netns, files, workers, cpu):
-    listeners = [{"name": kind, "address": f"0.0.0.0:{PORTS['meshd', kind]}", "service": "bench",
-                  "tls": {"certificates": [{"certificate": str(files[kind][0]), "key": str(files[kind][1])}]},
-                  "limits": {"connections": 100000}} for kind in ("ecdsa", "rsa")]
-    agent = Agent(lab, {"services": [{"name": "bench", "address": "240.64.0.10:80", "endpoints": [{"address": BACKEND}]}],
-                        "relay": {"workers": workers, "listeners": listeners}})
-    agent.start(cpu=cpu)
-    return lab.start(find_binary("meshd"), "relay", "--socket", agent.home / "run" / "relay.sock", "--state-dir",
-                     lab.folder / "relay", netns=netns, cpu=cpu, log="relay.log")
-
-
-def _haproxy(lab, netns, files, workers, cpu):
-    path = lab.folder / "haproxy-tls.cfg"
-    path.write_text(f"""global
-  nbthread {workers}
-  maxconn {CONNECTIONS}
-  ssl-default-bind-ciphers {CIPHERS12}
-  ssl-default-bind-ciphersuites {CIPHERS13}
-  ssl-default-bind-options ssl-min-ver TLSv1.2
-  tune.ssl.default-dh-param 2048
-defaults
-  mode tcp
-  timeout connect 5s
-  timeout client 600s
-  timeout server 600s
-""" + "".join(f"""listen {kind}
-  bind 0.0.0.0:{PORTS['haproxy', kind]} ssl crt {lab.folder}/{kind}.pem backlog 4096
-  server s1 {BACKEND}
-""" for kind in files))
-    return lab.start("haproxy", "-db", "-f", path, netns=netns, cpu=cpu, log="haproxy.log")
-
-
-def _nginx(lab, netns, files, workers, cpu):
-    path = lab.folder / "nginx-tls.conf"
-    servers = "".join(f"""  server {{
-    listen {PORTS['nginx', kind]} ssl backlog=4096;
-    ssl_certificate {files[kind][0]};
-    ssl_certificate_key {files[kind][1]};
-    proxy_pass {BACKEND};
-  }}
-""" for kind in files)
-    # Workers as threads don't exist here: one process each, so that one worker is one process.
-    path.write_text(f"""daemon off;
-{'master_process off;' if workers == 1 else 'user root;'}
-worker_processes {workers};
-pid {lab.folder}/nginx-tls.pid;
-error_log /dev/null crit;
-load_module modules/ngx_stream_module.so;
-events {{ worker_connections {2 * CONNECTIONS}; }}
-stream {{
-  ssl_protocols TLSv1.2 TLSv1.3;
-  ssl_ciphers {CIPHERS12};
-  ssl_session_cache shared:tls:10m;
-  proxy_timeout 600s;
-{servers}}}
-""")
-    return lab.start("nginx", "-c", path, "-p", "/usr/share/nginx", netns=netns, cpu=cpu, log="nginx-tls.log")
-
-
-def _family(pid):
-    """A process and its children."""
-    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
-    return [pid, *(int(child) for child in children.read_text().split())]
-
-
-def _cpu_seconds(pid):
-    total = 0
-    for one in _family(pid):
-        fields = pathlib.Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS
-
-
-def _rss(pid):
-    return sum(int(re.search(r"Pss:\s+(\d+)", pathlib.Path(f"/proc/{one}/smaps_rollup").read_text()).group(1)) * 1024
-               for one in _family(pid))
-
-
-def _inside(netns, cpus, *command, timeout=60):
-    done = subprocess.run(["nsenter", f"--net={netns}", "--", "taskset", "-c", ",".join(map(str, sorted(cpus))),
-                           *map(str, command)], capture_output=True, text=True, timeout=timeout)
-    return done.stdout + done.stderr
-
-
-def _wrk(netns, cpus, port, path, seconds, connections):
-    text = _inside(netns, cpus, "wrk", "-t", 1, "-c", connections, "-d", f"{seconds}s", "--latency",
-                   f"https://10.0.0.1:{port}/{path}")
+def _wrk(place, url, connections):
+    text = place.inside("wrk", "-t", 1, "-c", connections, "-d", f"{place.seconds}s", "--latency", url)
+    seconds = re.search(r"requests in ([\d.]+)s, ([\d.]+)([KMG]?)B read", text)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    moved = re.search(r"Transfer/sec:\s+([\d.]+)([KMG])B", text)
     errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
-    if not rate or (errors and (int(errors.group(1)) or int(errors.group(4)))):
-        raise BenchError(f"wrk at port {port}: {text.strip()[-500:]}")
-    scale = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    return {"rate": float(rate.group(1)), "bytes": float(moved.group(1)) * scale[moved.group(2)] if moved else 0}
+    if not rate or not seconds or (errors and (int(errors.group(1)) or int(errors.group(4)))):
+        raise BenchError(f"wrk {url}: {text.strip()[-500:]}")
+    took = float(seconds.group(1))
+    latency = {int(percent): float(value) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
+               for percent, value, unit in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", text)}
+    return {"done": float(rate.group(1)) * took, "seconds": took, "latency": latency,
+            "bytes": float(seconds.group(2)) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[seconds.group(3)]}
 
 
-def _handshakes(netns, cpus, port, seconds, *options):
-    """Four openssl s_time at once: connect, handshake, close. (wrk resumes sessions, so it can't count full ones.)"""
-    one = f"openssl s_time -connect 10.0.0.1:{port} -time {seconds} {' '.join(options)}"
-    text = _inside(netns, cpus, "sh", "-c", f"for i in 1 2 3 4; do {one} & done; wait", timeout=seconds + 30)
-    # Each prints two lines: over its own CPU time, then over real time.
-    found = re.findall(r"(\d+) connections in (\d+) real seconds", text)
-    if len(found) != 4:
-        raise BenchError(f"s_time at port {port}: {text.strip()[-500:]}")
-    return {"rate": sum(int(count) / int(took) for count, took in found), "bytes": 0}
+def _requests(place, peer):
+    return _wrk(place, f"https://10.0.0.1:{PORTS[peer, 'ecdsa']}/1k", 64)
+
+
+def _bulk(place, peer):
+    measured = _wrk(place, f"https://10.0.0.1:{PORTS[peer, 'ecdsa']}/bulk", 4)
+    return {**measured, "done": measured["bytes"] * 8 / 1e9}
+
+
+def _handshakes(kind, *options):
+    def measure(place, peer):
+        shown = ("--certificate", place.folder / "client.crt", "--key", place.folder / "client.key") if kind == "mutual" else ()
+        return json.loads(place.inside(find_binary("tls_load_bench"), "--address", f"10.0.0.1:{PORTS[peer, kind]}",
+                                       "--seconds", place.seconds, *options, *shown))
+    return measure
 
 
 MEASURES = {
-    "full handshakes, ECDSA P-256": ("/s", lambda at: _handshakes(at["netns"], at["load"], at["ecdsa"], at["seconds"], "-new")),
-    "full handshakes, RSA-2048": ("/s", lambda at: _handshakes(at["netns"], at["load"], at["rsa"], at["seconds"], "-new")),
-    "resumed handshakes, TLS 1.2": ("/s", lambda at: _handshakes(at["netns"], at["load"], at["ecdsa"], at["seconds"], "-reuse", "-tls1_2")),
-    "requests of 1 KiB, kept alive": ("/s", lambda at: _wrk(at["netns"], at["load"], at["ecdsa"], "1k", at["seconds"], 64)),
-    "bulk": ("Gbit/s", lambda at: _wrk(at["netns"], at["load"], at["ecdsa"], "bulk", at["seconds"], 4)),
+    "full handshakes, ECDSA P-256": ("/s", _handshakes("ecdsa")),
+    "full handshakes, RSA-2048": ("/s", _handshakes("rsa")),
+    "mutual handshakes, ECDSA P-256": ("/s", _handshakes("mutual")),
+    "resumed handshakes, TLS 1.2": ("/s", _handshakes("ecdsa", "--resume", "--tls12")),
+    "resumed handshakes, TLS 1.3": ("/s", _handshakes("ecdsa", "--resume")),
+    "requests of 1 KiB, kept alive": ("/s", _requests),
+    "bulk": ("Gbit/s", _bulk),
 }
 
 
-def _idle_memory(netns, cpus, port, pid, count):
-    """Bytes per idle connection. The client is a program of this file's neighbour: many sessions of OpenSSL."""
-    before = _rss(pid)
-    holder = subprocess.Popen(["nsenter", f"--net={netns}", "--", "taskset", "-c", ",".join(map(str, sorted(cpus))),
-                               "python3", str(pathlib.Path(__file__).with_name("tls_hold.py")), "10.0.0.1", str(port), str(count)],
+def _load_cpu_seconds(place):
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime + tls_peers.cpu_seconds(place.backend)
+
+
+def _account(place, peer, measure):
+    """One turn: operations per second, and per second of the terminator's CPU; CPU seconds of both for each."""
+    load, own = _load_cpu_seconds(place), tls_peers.cpu_seconds(place.processes[peer])
+    measured = measure(place, peer)
+    own = max(tls_peers.cpu_seconds(place.processes[peer]) - own, 1 / tls_peers.TICKS)
+    return {"rate": measured["done"] / measured["seconds"], "capacity": measured["done"] / own,
+            "cost": own / measured["done"], "busy": own / measured["seconds"] / place.workers,
+            "load": (_load_cpu_seconds(place) - load) / measured["done"]}
+
+
+def _turns(rounds, names):
+    """Each once a round, in an order that goes round: none is always the first."""
+    for turn in range(rounds):
+        yield names[turn % len(names):] + names[:turn % len(names)]
+
+
+def _suffix(workers):
+    return f", {workers} worker{'s' if workers > 1 else ''}"
+
+
+def _throughput(place, rounds):
+    for name, (unit, measure) in MEASURES.items():
+        turns = {peer: [] for peer in PEERS}
+        for order in _turns(rounds, PEERS):
+            for peer in order:
+                turns[peer].append(_account(place, peer, measure))
+        median = {peer: {key: statistics.median(turn[key] for turn in turns[peer]) for key in turns[peer][0]} for peer in PEERS}
+        best = max(("haproxy", "nginx"), key=lambda peer: median[peer]["capacity"])
+        ratios = sorted(a["capacity"] / b["capacity"] for a, b in zip(turns["meshd"], turns[best]))
+        note = "; ".join(f"{peer} {of['rate']:,.{0 if unit == '/s' else 1}f} {unit} at {of['cost'] * 1e6:,.0f} us, busy {of['busy'] * 100:.0f} %, load "
+                         f"{of['load'] * 1e6:,.0f} us" for peer, of in median.items())
+        yield result("tls", name + _suffix(place.workers), median["meshd"]["capacity"] / median[best]["capacity"], "ratio",
+                     peer=best, goal=">= 1.2", low=ratios[0], high=ratios[-1], note=note)
+
+
+def _added_latency(place, rounds):
+    """Of requests on one kept-alive connection, one at a time, beyond those on a plain connection to the backend."""
+    turns = []
+    urls = {"direct": f"http://{BACKEND}/1k", **{peer: f"https://10.0.0.1:{PORTS[peer, 'ecdsa']}/1k" for peer in PEERS}}
+    for order in _turns(rounds, tuple(urls)):
+        turns.append({who: _wrk(place, urls[who], 1)["latency"] for who in order})
+    for percent in (50, 99):
+        added = {peer: statistics.median(turn[peer][percent] - turn["direct"][percent] for turn in turns) for peer in PEERS}
+        direct = statistics.median(turn["direct"][percent] for turn in turns)
+        best = min(("haproxy", "nginx"), key=lambda peer: added[peer])
+        note = f"direct {direct:,.0f} us; " + ", ".join(f"{peer} + {added[peer]:,.0f} us" for peer in PEERS)
+        if min(added.values()) <= 0:
+            note = "INCONCLUSIVE: the machine adds more than they do; " + note
+        yield result("tls", f"added latency, p{percent}" + _suffix(place.workers), added["meshd"] / max(added[best], 1), "ratio",
+                     peer=best, goal="<= 0.83", note=note)
+
+
+def _idle_memory(place, peer, count):
+    """Bytes of an idle connection. The client is a program of this file's neighbour: many sessions of OpenSSL."""
+    before = tls_peers.memory(place.processes[peer])
+    holder = subprocess.Popen(["nsenter", f"--net={place.netns}", "--", "taskset", "-c", ",".join(map(str, sorted(place.load))),
+                               "python3", str(pathlib.Path(__file__).with_name("tls_hold.py")), "10.0.0.1",
+                               str(PORTS[peer, "ecdsa"]), str(count)],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         if holder.stdout.readline().strip() != "ready":
-            raise BenchError(f"could not hold {count} connections at port {port}")
+            raise BenchError(f"could not hold {count} connections at {peer}")
         time.sleep(2)
-        return (_rss(pid) - before) / count
+        return (tls_peers.memory(place.processes[peer]) - before) / count
     finally:
         holder.stdin.close()
         holder.wait(60)
+
+
+def _memory(place, count):
+    bytes_of = {peer: _idle_memory(place, peer, count) for peer in PEERS}
+    best = min(("haproxy", "nginx"), key=lambda peer: bytes_of[peer])
+    return result("tls", f"memory of an idle connection, of {count:,}" + _suffix(place.workers), bytes_of["meshd"] / bytes_of[best],
+                  "ratio", peer=best, goal="<= 0.8", note=", ".join(f"{peer} {bytes_of[peer] / 1024:.1f} KiB" for peer in PEERS))
 
 
 def bench_tls(quick):
     peers.require_peers()
     if not shutil.which("wrk"):
         raise BenchError("missing wrk; run: sudo scripts/setup --bench")
-    cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:
+    if len(os.sched_getaffinity(0)) < 2:
         raise BenchError("needs two CPUs: one for the terminator, one for load and backend")
-    rounds, seconds = (2, 2) if quick else (7, 5)
+    rounds = 2 if quick else 5
     out = []
-    with machine.Watch() as watch, Lab() as lab:
-        netns = lab.netns("tls")
-        files = _certificates(lab)
-        load = {cpus[1]}
-        _backend(lab, netns, cpus[1])
-        processes = {"meshd": _meshd(lab, netns, files, 1, cpus[0]),
-                     "haproxy": _haproxy(lab, netns, files, 1, cpus[0]),
-                     "nginx": _nginx(lab, netns, files, 1, cpus[0])}
-        peers.wait_listening(lab, netns, BACKEND, *(f":{port}" for port in PORTS.values()))
-        for name, (unit, measure) in MEASURES.items():
-            rates = {peer: [] for peer in PEERS}
-            costs = {peer: [] for peer in PEERS}
-            for turn in range(rounds):
-                for peer in PEERS[turn % 3:] + PEERS[:turn % 3]:
-                    at = {"netns": netns, "load": load, "seconds": seconds,
-                          "ecdsa": PORTS[peer, "ecdsa"], "rsa": PORTS[peer, "rsa"]}
-                    before = _cpu_seconds(processes[peer].pid)
-                    measured = measure(at)
-                    used = _cpu_seconds(processes[peer].pid) - before
-                    figure = measured["rate"] if unit == "/s" else measured["bytes"] * 8 / 1e9
-                    rates[peer].append(figure)
-                    costs[peer].append(used / max(1, measured["rate"] * seconds) * 1e6)
-            median = {peer: statistics.median(rates[peer]) for peer in PEERS}
-            cost = {peer: statistics.median(costs[peer]) for peer in PEERS}
-            best = max(("haproxy", "nginx"), key=lambda peer: median[peer])
-            ratios = sorted(a / b for a, b in zip(rates["meshd"], rates[best]))
-            figures = ", ".join(f"{peer} {median[peer]:,.1f} {unit} at {cost[peer]:,.0f} us" for peer in PEERS)
-            out.append(result("tls", name, median["meshd"] / median[best], "ratio", peer=best, goal=">= 1.2", idle=None,
-                              low=ratios[0], high=ratios[-1], note=figures))
-        memory = {peer: _idle_memory(netns, load, PORTS[peer, "ecdsa"], processes[peer].pid, IDLE // (10 if quick else 1))
-                  for peer in PEERS}
-        best = min(("haproxy", "nginx"), key=lambda peer: memory[peer])
-        out.append(result("tls", f"memory of an idle connection, of {IDLE // (10 if quick else 1):,}", memory["meshd"] / memory[best], "ratio", peer=best,
-                          goal="<= 0.8", note=", ".join(f"{peer} {memory[peer] / 1024:.1f} KiB" for peer in PEERS)))
+    with machine.Watch() as watch:
+        for workers in (1, 2):
+            with Lab() as lab:
+                place = Place(lab, workers, quick)
+                # Memory first: afterwards, allocators have room that nobody knows of.
+                out.append(_memory(place, IDLE // (10 if quick else 1)))
+                out += _throughput(place, rounds)
+                out += _added_latency(place, rounds)
     for entry in out:
         entry["idle"] = watch.idle
     return out
