@@ -8,4 +8,7 @@ namespace mesh::app {
 
 inline constexpr std::string_view kInternalSource = "meshd";  ///< model::Service::source
 
+inline constexpr std::string_view kCanaryOffers = "canary";  ///< what the reconciler knows them by
+inline constexpr std::string_view kNamesOffers = "names";
+
 }  // namespace mesh::app

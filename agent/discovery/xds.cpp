@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "discovery/xds.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <climits>
 #include <memory>
 #include <utility>
 
 #include "base/clock.hpp"
 #include "base/fd.hpp"
+#include "base/host.hpp"
 #include "xds/library.hpp"
 
 namespace mesh::discovery {
@@ -57,10 +55,8 @@ xds::Node make_node(const XdsSettings& settings, const model::Place& here) {
                  .user_agent = "meshd",
                  .user_agent_version = MESH_VERSION,
                  .metadata = settings.metadata};
-  if (node.id.empty()) {
-    char host[HOST_NAME_MAX + 1] = {};
-    node.id = ::gethostname(host, sizeof(host) - 1) == 0 ? host : "meshd";
-  }
+  if (node.id.empty()) node.id = base::host_name();
+  if (node.id.empty()) node.id = "meshd";
   return node;
 }
 
