@@ -9,6 +9,7 @@
   idle             whether the machine was
   note             what a reader must know ("INCONCLUSIVE: ...")
 """
+import math
 import operator
 
 COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
@@ -20,6 +21,17 @@ def result(bench, name, figure, unit, peer="", goal="", idle=None, low=None, hig
         met = COMPARE[sign](figure, float(bound))
     return {"bench": bench, "name": name, "figure": figure, "unit": unit, "peer": peer, "goal": goal, "met": met,
             "low": low, "high": high, "idle": idle, "note": note, **({"details": details} if details else {})}
+
+
+def median_interval(values):
+    """What holds the median of whatever `values` (six at least) are a sample of, in 95 % of all cases: two of them."""
+    values = sorted(values)
+    rank, outside = 0, 0.5 ** len(values)  # of the lowest; the chance that the median is below it
+    while True:
+        further = outside + math.comb(len(values), rank + 1) * 0.5 ** len(values)
+        if 2 * further > 0.05:
+            return values[rank], values[-1 - rank]
+        rank, outside = rank + 1, further
 
 
 def number(value):
