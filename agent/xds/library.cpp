@@ -31,7 +31,7 @@ base::Result<const Library*> load() {
 std::string library_path() {
   std::error_code none;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", none);
-  return (program.parent_path().parent_path() / "lib/meshd/xds.so").string();
+  return (program.parent_path().parent_path() / "lib/meshd/plugins/xds.so").string();
 }
 
 base::Result<const Library*> library() {

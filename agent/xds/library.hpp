@@ -94,7 +94,7 @@ class Library {
   [[nodiscard]] virtual base::Result<Answer> decode(std::string_view bytes) const = 0;
 };
 
-/// "../lib/meshd/xds.so" from the folder of the running program.
+/// "../lib/meshd/plugins/xds.so" from the folder of the running program.
 std::string library_path();
 
 /// For all threads. kUnsupported: it is not installed, or of another version.

@@ -39,7 +39,8 @@ install(FILES ${generated}/completion.zsh DESTINATION share/zsh/vendor-completio
 install(FILES ${generated}/completion.fish DESTINATION share/fish/vendor_completions.d RENAME meshctl.fish)
 
 if(TARGET mesh_xds_module)
-  install(TARGETS mesh_xds_module LIBRARY DESTINATION lib/meshd COMPONENT xds)
+  # Not in lib/meshd: CPack takes what is one folder below /usr/lib for a shared library of the system's, and calls ldconfig.
+  install(TARGETS mesh_xds_module LIBRARY DESTINATION lib/meshd/plugins COMPONENT xds)
   install(FILES deploy/debian/copyright DESTINATION share/doc/meshd-xds COMPONENT xds)
   install(FILES ${generated}/changelog.gz DESTINATION share/doc/meshd-xds COMPONENT xds)
   set(CPACK_DEBIAN_XDS_PACKAGE_NAME meshd-xds)
