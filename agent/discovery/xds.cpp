@@ -81,8 +81,8 @@ class Run {
       const TimePoint now = base::steady_now();
       MESH_CHECK(watch_.look(now));
       if (credentials_changed(now)) return {};
+      tell();  // before the server is: a request repeats all names
       for (const xds::Request& request : watch_.take_requests(now)) stream->send(request);
-      tell();
       auto answer = MESH_TRY(stream->receive(pause(), feed_.wake_fd()));
       if (!answer) continue;
       watch_.answered(std::move(*answer), base::steady_now());
@@ -107,8 +107,10 @@ class Run {
     const TimePoint now = base::steady_now();
     if (watch_.settled() && now >= pace_.due()) {
       pace_.begin();
-      if (auto services = watch_.take_update()) {
-        feed_.publish(std::move(*services));
+      auto exchanged = watch_.take_exchanged();
+      auto services = exchanged.empty() ? watch_.take_update() : std::nullopt;
+      if (services || !exchanged.empty()) {
+        services ? feed_.publish(std::move(*services)) : feed_.exchange(std::move(exchanged));
         pace_.end();
         note_synced(now);
       } else if ((heard_ && !watch_.refused()) || now >= alive_due_) {

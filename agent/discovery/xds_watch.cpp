@@ -2,6 +2,7 @@
 #include "discovery/xds_watch.hpp"
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 #include "discovery/registry.hpp"
@@ -130,6 +131,7 @@ void XdsWatch::take_clusters(const std::vector<xds::Cluster>& said, Complaint& c
     clusters_.emplace(from.name, std::move(cluster));
   }
   for (auto& [name, gone] : before) unmap(gone);
+  find_namesakes();
 
   std::vector<std::string> wanted;
   for (auto entry = endpoints_.begin(); entry != endpoints_.end();) {
@@ -169,6 +171,16 @@ void XdsWatch::take_assignments(std::vector<xds::Assignment> said, Complaint& co
   }
 }
 
+void XdsWatch::find_namesakes() {
+  const auto name_of = [](const auto& one) {
+    const std::string& given = one.second.rule->name;
+    return given.empty() ? xds_name(one.first).name : given;
+  };
+  std::unordered_map<std::string, unsigned> bearers;
+  for (const auto& one : clusters_) ++bearers[name_of(one)];
+  for (auto& one : clusters_) one.second.alone = bearers[name_of(one)] == 1;
+}
+
 void XdsWatch::map(const std::string& name, Cluster& cluster, const std::vector<Instance>& instances) {
   const XdsRule& rule = *cluster.rule;
   const XdsName named = xds_name(name);
@@ -177,9 +189,15 @@ void XdsWatch::map(const std::string& name, Cluster& cluster, const std::vector<
                        .address = rule.address,
                        .port = rule.port != 0 ? rule.port : named.port};
   InstancesMapped mapped = mapper_.map(as, instances, cluster.kept);
-  auto shared = share(std::move(mapped.services), cluster.mapped);
-  changed_ = changed_ || shared != cluster.mapped;
-  cluster.mapped = std::move(shared);
+  auto fresh = share(std::move(mapped.services), cluster.mapped);
+  if (cluster.alone && stand_for(fresh, cluster.mapped)) {
+    for (std::size_t i = 0; i < fresh.size(); ++i) {
+      if (fresh[i] != cluster.mapped[i]) exchanged_.push_back(fresh[i]);
+    }
+  } else {
+    changed_ = changed_ || fresh != cluster.mapped;
+  }
+  cluster.mapped = std::move(fresh);
   note(name, cluster, std::move(mapped.notes));
 }
 
@@ -241,8 +259,14 @@ TimePoint XdsWatch::due() const {
   return due;
 }
 
+std::vector<model::ServicePtr> XdsWatch::take_exchanged() {
+  return changed_ ? std::vector<model::ServicePtr>{} : std::exchange(exchanged_, {});
+}
+
 std::optional<std::vector<model::ServicePtr>> XdsWatch::take_update() {
-  if (!std::exchange(changed_, false)) return std::nullopt;
+  if (!changed_ && exchanged_.empty()) return std::nullopt;
+  changed_ = false;
+  exchanged_.clear();
   std::vector<model::ServicePtr> services;
   for (const auto& [name, cluster] : clusters_) {
     services.insert(services.end(), cluster.mapped.begin(), cluster.mapped.end());

@@ -45,6 +45,8 @@ class XdsWatch {
   [[nodiscard]] bool settled() const { return clusters_said_ && awaited_ == 0; }
   /// All services, if something about them changed since the last call.
   std::optional<std::vector<model::ServicePtr>> take_update();
+  /// If it is no more than that: services that stand where others with their frontends and names stood.
+  std::vector<model::ServicePtr> take_exchanged();
   /// What people should know, since the last call.
   std::vector<base::Error> take_notes();
   /// Why the last answer about clusters, or about endpoints, was refused, as long as it is.
@@ -56,6 +58,7 @@ class XdsWatch {
   struct Cluster {
     const XdsRule* rule = nullptr;
     std::string eds_name;  ///< Empty: its endpoints stand in it.
+    bool alone = false;    ///< No other has its name in the mesh.
     InstancesKept kept;
     std::vector<model::ServicePtr> mapped;
     std::vector<std::string> notes;
@@ -77,6 +80,7 @@ class XdsWatch {
   void take_assignments(std::vector<xds::Assignment> said, Complaint& complaint);
   void map(const std::string& name, Cluster& cluster, const std::vector<Instance>& instances);
   void unmap(Cluster& cluster);
+  void find_namesakes();
   void note(const std::string& name, Cluster& cluster, std::vector<std::string> notes);
 
   const XdsSettings settings_;
@@ -90,7 +94,8 @@ class XdsWatch {
   std::optional<base::TimePoint> silent_until_;  ///< Nothing was said on this stream.
   bool clusters_said_ = false;                   ///< On this stream.
   bool node_said_ = false;
-  bool changed_ = true;
+  bool changed_ = true;  ///< More than `exchanged_` says.
+  std::vector<model::ServicePtr> exchanged_;
   std::vector<base::Error> notes_;
   std::optional<base::Error> refused_clusters_;
   std::optional<base::Error> refused_endpoints_;

@@ -28,7 +28,9 @@ xds::Assignment assignment(const std::string& name, const std::vector<std::strin
 
 class XdsWatchTest : public testing::Test {
  protected:
-  XdsWatchTest() : watch_({.services = {{.match = "orders"}, {.match = "pay*"}}}, ServicePolicy{}, {.id = "node-1"}) {
+  XdsWatchTest()
+      : watch_({.services = {{.match = "orders"}, {.match = "pay*"}, {.match = "cart-*", .name = "cart"}}},
+               ServicePolicy{}, {.id = "node-1"}) {
     watch_.restart(now_);
     first_requests_ = requests();
   }
@@ -65,9 +67,11 @@ class XdsWatchTest : public testing::Test {
   /// "orders 10.0.0.1; pay 10.0.0.2" or "nothing new".
   std::string update() {
     const auto services = watch_.take_update();
-    if (!services) return "nothing new";
+    return services ? text_of(*services) : "nothing new";
+  }
+  static std::string text_of(const std::vector<model::ServicePtr>& services) {
     std::string text;
-    for (const model::ServicePtr& service : *services) {
+    for (const model::ServicePtr& service : services) {
       text += (text.empty() ? "" : "; ") + service->name;
       for (const model::Endpoint& one : service->endpoints) text += " " + one.address.ip.to_string();
     }
@@ -130,6 +134,29 @@ TEST_F(XdsWatchTest, a_repeated_answer_is_no_update) {
   clusters({by_eds("orders")});
   endpoints({assignment("orders", {"10.0.0.1"})});
   EXPECT_EQ(update(), "nothing new");
+}
+
+TEST_F(XdsWatchTest, endpoints_that_change_are_exchanged_and_nothing_else_is_said) {
+  clusters({by_eds("orders"), by_eds("pay")});
+  endpoints({assignment("orders", {"10.0.0.1"}), assignment("pay", {"10.0.0.2"})});
+  EXPECT_THAT(watch_.take_exchanged(), IsEmpty()) << "nothing was said that it could be exchanged for";
+  update();
+  endpoints({assignment("orders", {"10.0.0.3"}), assignment("pay", {"10.0.0.2"})});
+  EXPECT_EQ(text_of(watch_.take_exchanged()), "orders 10.0.0.3");
+  EXPECT_EQ(update(), "nothing new");
+  endpoints({assignment("orders", {"10.0.0.4"})});
+  clusters({by_eds("orders")});
+  EXPECT_THAT(watch_.take_exchanged(), IsEmpty()) << "a cluster went too";
+  EXPECT_EQ(update(), "orders 10.0.0.4");
+}
+
+TEST_F(XdsWatchTest, of_clusters_with_one_name_none_is_exchanged) {
+  clusters({by_eds("cart-a"), by_eds("cart-b")});
+  endpoints({assignment("cart-a", {"10.0.0.1"}), assignment("cart-b", {"10.0.0.2"})});
+  update();
+  endpoints({assignment("cart-b", {"10.0.0.3"})});
+  EXPECT_THAT(watch_.take_exchanged(), IsEmpty());
+  EXPECT_EQ(update(), "cart 10.0.0.1; cart 10.0.0.3");
 }
 
 TEST_F(XdsWatchTest, a_cluster_keeps_its_endpoints_until_those_of_its_new_name_are_said) {
