@@ -492,7 +492,8 @@ void ConsulWatch::take_service(const std::string& name, Watched& watched, const 
 void ConsulWatch::map(const std::string& name, Watched& watched) {
   InstancesMapped mapped = mapper_.map(name, *watched.rule, watched.instances, watched.kept);
   std::vector<model::ServicePtr> fresh = share(std::move(mapped.services), watched.mapped);
-  if (stand_for(fresh, watched.mapped)) {
+  const bool alone = watched.rule->name.empty();  // else others may have its name, and which one is meant is not said
+  if (alone && stand_for(fresh, watched.mapped)) {
     exchanged_.insert(exchanged_.end(), fresh.begin(), fresh.end());
   } else {
     changed_ = true;

@@ -212,6 +212,19 @@ TEST_F(WatchTest, the_next_question_waits_for_a_change) {
   EXPECT_THAT(update(), ElementsAre("update", "orders 10.0.0.2"));
 }
 
+TEST_F(WatchTest, of_services_with_one_name_none_is_exchanged) {
+  make({{.match = "orders"}, {.match = "eu", .name = "pay"}, {.match = "us", .name = "pay"}});
+  service("orders", 5, {"10.0.0.1"});
+  service("eu", 5, {"10.0.0.2"});
+  service("us", 5, {"10.0.0.3"});
+  update();
+  service("orders", 6, {"10.0.0.4"});
+  EXPECT_EQ(watch_->take_exchanged().size(), 1U);
+  service("us", 6, {"10.0.0.5"});
+  EXPECT_THAT(watch_->take_exchanged(), IsEmpty()) << "which of the two it is for could not be told";
+  EXPECT_THAT(update(), ElementsAre("update", "pay 10.0.0.2", "orders 10.0.0.4", "pay 10.0.0.5"));
+}
+
 TEST_F(WatchTest, a_pattern_follows_the_list_of_services) {
   make({{.match = "pay-*"}});
   EXPECT_EQ(open_.size(), 1U);
