@@ -85,6 +85,19 @@ base::Result<ConsulQuery::Change> ConsulQuery::take(const ConsulHeaders& headers
   return change;
 }
 
+void ConsulConnections::refused(TimePoint now) {
+  count_ = std::max(kFewest, count_ / 2);
+  rest_ = std::clamp(rest_ * 2, kFirstRest, kLongestRest);
+  grows_at_ = now + rest_;
+}
+
+bool ConsulConnections::look(TimePoint now) {
+  if (now < due()) return false;
+  count_ = std::min(most_, count_ + std::max(1U, most_ / 10));
+  grows_at_ = now + rest_;
+  return true;
+}
+
 ConsulWatch::ConsulWatch(ConsulSettings settings, ConsulMapper mapper, std::uint64_t seed)
     : settings_(std::move(settings)),
       mapper_(std::move(mapper)),
@@ -165,7 +178,7 @@ void ConsulWatch::set_trouble(Watched& watched, std::optional<base::Error> error
 /// A query of its own for each service, as long as there are connections for all.
 void ConsulWatch::set_mode() {
   const std::size_t wanted = services_.size() + (has_patterns_ ? 1 : 0);
-  const bool shared = wanted > connections_;
+  const bool shared = wanted > connections_.count();
   if (shared == shared_) return;
   shared_ = shared;
   if (!shared) {
@@ -239,8 +252,8 @@ void ConsulWatch::ask_services(TimePoint now, Step& step) {
     later_.erase(later_.begin());
     if (const auto found = services_.find(name); found != services_.end()) queue(name, *found->second, false);
   }
-  const std::size_t most =
-      shared_ ? std::min<std::size_t>(kPoolReads, connections_ - 2) : connections_ - (has_patterns_ ? 1 : 0);
+  const std::size_t most = shared_ ? std::min<std::size_t>(kPoolReads, connections_.count() - 2)
+                                   : connections_.count() - (has_patterns_ ? 1 : 0);
   while (reading_ < most && !(urgent_.empty() && routine_.empty())) {
     std::deque<std::string>& from = urgent_.empty() ? routine_ : urgent_;
     std::string name = std::move(from.front());
@@ -272,6 +285,7 @@ void ConsulWatch::read_all(TimePoint now) {
 
 ConsulWatch::Step ConsulWatch::step(TimePoint now) {
   Step step;
+  if (connections_.look(now)) set_mode();
   if (needs_catalog()) ask_signal(Kind::kCatalog, catalog_, now, step);
   if (shared_) ask_signal(Kind::kChecks, checks_, now, step);
   read_all(now);
@@ -281,7 +295,7 @@ ConsulWatch::Step ConsulWatch::step(TimePoint now) {
 }
 
 TimePoint ConsulWatch::wake_at() const {
-  TimePoint at = TimePoint::max();
+  TimePoint at = connections_.due();
   if (needs_catalog() && catalog_.ask == 0) at = std::min(at, catalog_.query.not_before());
   if (shared_ && checks_.ask == 0) at = std::min(at, checks_.query.not_before());
   if (!later_.empty()) at = std::min(at, later_.begin()->first);
@@ -290,7 +304,7 @@ TimePoint ConsulWatch::wake_at() const {
   return at;
 }
 
-base::Error ConsulWatch::refused(const http::FetchResponse& response, Kind kind, std::string_view name) {
+base::Error ConsulWatch::refused(const http::FetchResponse& response, Kind kind, std::string_view name, TimePoint now) {
   const std::string what = kind == Kind::kCatalog  ? "list the services of Consul"
                            : kind == Kind::kChecks ? "read the failing checks of Consul"
                                                    : "read service " + std::string(name) + " of Consul";
@@ -302,9 +316,10 @@ base::Error ConsulWatch::refused(const http::FetchResponse& response, Kind kind,
                                                  : "put a token into " + settings_.token_file + " that has ") +
                    rights;
   } else if (response.status == 429) {
-    connections_ = std::max(kFewestConnections, connections_ / 2);
+    connections_.refused(now);
     error.remedy = "Consul limits connections per client address: the agent goes on with " +
-                   std::to_string(connections_) + "; set max_connections, or Consul's http_max_conns_per_client";
+                   std::to_string(connections_.count()) +
+                   " and later tries more; set max_connections, or Consul's http_max_conns_per_client";
   }
   return error;
 }
@@ -322,7 +337,7 @@ base::Result<void> ConsulWatch::answered(AskId id, const http::FetchResponse& re
   } else {
     (kind == Kind::kCatalog ? catalog_ : checks_).ask = 0;
   }
-  if (!response.ok()) return std::unexpected(refused(response, kind, name));
+  if (!response.ok()) return std::unexpected(refused(response, kind, name, now));
 
   const ConsulHeaders headers = read_consul_headers(response.headers);
   ConsulQuery& query = watched != nullptr ? watched->query : (kind == Kind::kCatalog ? catalog_ : checks_).query;

@@ -35,6 +35,30 @@ class TwoTokens {
   base::TimePoint next_{};
 };
 
+/// How many connections the server lets us have: half as many after each refusal. Who shares its limit with us may go,
+/// so they come back, a tenth of the setting after each quiet time; each refusal doubles that time.
+class ConsulConnections {
+ public:
+  static constexpr unsigned kFewest = 4;
+  static constexpr std::chrono::minutes kFirstRest{5};
+  static constexpr std::chrono::minutes kLongestRest{160};
+
+  explicit ConsulConnections(unsigned most) : most_(most), count_(most) {}
+
+  [[nodiscard]] unsigned count() const { return count_; }
+  void refused(base::TimePoint now);
+  /// Time has passed; true: there are more than before.
+  bool look(base::TimePoint now);
+  /// When to look.
+  [[nodiscard]] base::TimePoint due() const { return count_ < most_ ? grows_at_ : base::TimePoint::max(); }
+
+ private:
+  unsigned most_;
+  unsigned count_;
+  std::chrono::minutes rest_{0};
+  base::TimePoint grows_at_{};
+};
+
 /// What the headers of an answer say.
 struct ConsulHeaders {
   std::optional<std::uint64_t> index;
@@ -71,7 +95,6 @@ class ConsulWatch {
   static constexpr unsigned kReadsPerSecond = 500;         ///< Of those for registrations, at most, over time.
   static constexpr std::chrono::minutes kReadAllEvery{5};  ///< Node addresses change without a sign.
   static constexpr unsigned kTriesOfContent = 3;           ///< Then a service that can't be read holds up no others.
-  static constexpr unsigned kFewestConnections = 4;
 
   ConsulWatch(ConsulSettings settings, ConsulMapper mapper, std::uint64_t seed);
   ~ConsulWatch();
@@ -139,13 +162,14 @@ class ConsulWatch {
   void read_all(base::TimePoint now);
   void set_trouble(Watched& watched, std::optional<base::Error> error);
   void set_mode();
-  [[nodiscard]] base::Error refused(const http::FetchResponse& response, Kind kind, std::string_view name);
+  [[nodiscard]] base::Error refused(const http::FetchResponse& response, Kind kind, std::string_view name,
+                                    base::TimePoint now);
 
   const ConsulSettings settings_;
   ConsulMapper mapper_;
   base::Random random_;
   const bool has_patterns_;
-  unsigned connections_;  // that the server lets us have
+  ConsulConnections connections_;
   bool shared_ = false;
   Signal catalog_;
   Signal checks_;

@@ -101,6 +101,43 @@ TEST(ConsulQuery, what_changes_all_the_time_is_asked_for_at_a_pace) {
   EXPECT_EQ(query.not_before(), kStart + 10s);
 }
 
+TEST(ConsulConnections, are_halved_by_a_refusal_and_come_back_slowly) {
+  ConsulConnections connections(100);
+  EXPECT_FALSE(connections.look(kStart));
+  EXPECT_EQ(connections.due(), TimePoint::max()) << "there is nothing to win";
+  connections.refused(kStart);
+  EXPECT_EQ(connections.count(), 50U);
+  EXPECT_FALSE(connections.look(kStart + 5min - 1ns));
+  TimePoint now = kStart;
+  for (const unsigned count : {60U, 70U, 80U, 90U, 100U}) {
+    now += 5min;
+    EXPECT_EQ(connections.due(), now);
+    EXPECT_TRUE(connections.look(now));
+    EXPECT_EQ(connections.count(), count);
+  }
+  EXPECT_EQ(connections.due(), TimePoint::max());
+  EXPECT_FALSE(connections.look(now + 1h));
+}
+
+TEST(ConsulConnections, each_refusal_makes_the_next_try_later_up_to_a_limit) {
+  ConsulConnections connections(100);
+  TimePoint now = kStart;
+  for (const auto rest : {5min, 10min, 20min, 40min, 80min, 160min, 160min}) {
+    connections.refused(now);
+    EXPECT_EQ(connections.due(), now + rest);
+    now += 1s;
+  }
+  EXPECT_EQ(connections.count(), ConsulConnections::kFewest);
+}
+
+TEST(ConsulConnections, a_small_number_comes_back_too) {
+  ConsulConnections connections(8);
+  connections.refused(kStart);
+  EXPECT_EQ(connections.count(), 4U);
+  EXPECT_TRUE(connections.look(kStart + 5min));
+  EXPECT_EQ(connections.count(), 5U);
+}
+
 /// A Consul that answers when the test says so: what is asked, by target, and the answers.
 class WatchTest : public testing::Test {
  protected:
@@ -329,6 +366,22 @@ TEST_F(WatchTest, a_server_that_refuses_connections_gets_half_as_many) {
   step();
   EXPECT_TRUE(watch_->shares_connections());
   EXPECT_LE(open_.size(), 50U);
+}
+
+TEST_F(WatchTest, when_there_are_connections_for_all_again_each_service_has_its_own_query) {
+  std::vector<ConsulRule> rules;
+  for (int i = 0; i < 60; ++i) rules.push_back({.match = "s" + std::to_string(i)});
+  make(rules);
+  ASSERT_FALSE(answer("/v1/health/service/s3?", {.status = 429, .headers = {}, .body = "too many"}));
+  open_.clear();
+  watch_->restart();
+  step();
+  ASSERT_TRUE(watch_->shares_connections());
+  EXPECT_LE(watch_->wake_at(), kStart + ConsulConnections::kFirstRest);
+  now_ += ConsulConnections::kFirstRest;
+  step();
+  EXPECT_FALSE(watch_->shares_connections());
+  EXPECT_EQ(open_count("/v1/health/service/"), 60U);
 }
 
 TEST_F(WatchTest, after_a_restart_nothing_is_taken_away_before_its_answer) {
