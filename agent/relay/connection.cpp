@@ -34,6 +34,9 @@ constexpr std::string_view why(int errnum) {
   }
 }
 
+/// No backend's fault: another one would fare no better.
+constexpr bool is_ours(int errnum) { return errnum == EMFILE || errnum == ENFILE; }
+
 /// Why TLS with a backend failed, for people.
 std::string remedy_for(const tls::Session& session, const std::optional<tls::CertificateFacts>& shown) {
   switch (session.failure()) {
@@ -402,8 +405,9 @@ void Connection::dial() {
 }
 
 void Connection::dial(const base::SocketAddress& backend) {
-  backend_.fd = host_.dial(backend);
-  if (!backend_.fd.valid()) return on_dialed(ECONNREFUSED);
+  auto dialed = host_.dial(backend);
+  if (!dialed) return on_dialed(dialed.error());
+  backend_.fd = std::move(*dialed);
   backend_.readable = backend_.writable = backend_.hung_up = backend_.broken = false;
   host_.loop().watch(backend_.fd.get(), backend_watch_);
   host_.loop().arm(deadline_, host_.loop().now() + listener_->settings.limits.connect_timeout);
@@ -415,6 +419,7 @@ void Connection::on_dialed(int errnum) {
     return refuse_mesh(MeshReply::kUnreachable,
                        {.source = source_, .destination = destination_, .service = mesh_service_});
   }
+  if (is_ours(errnum)) return fail("limit: descriptors");
   if (errnum != 0) return backend_failed(std::string(kNoAnswer));
   if (originates()) return begin_session();
   if (checked_by_ != nullptr) {

@@ -19,6 +19,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <expected>
 #include <memory>
 #include <optional>
 #include <span>
@@ -47,8 +48,8 @@ class ConnectionHost {
   /// Two buffers; nobody leaves anything in them.
   [[nodiscard]] virtual std::span<std::byte> input_buffer() = 0;
   [[nodiscard]] virtual std::span<std::byte> plain_buffer() = 0;
-  /// A socket that begins to connect to a backend; invalid if that failed at once.
-  [[nodiscard]] virtual base::Fd dial(const base::SocketAddress& backend) = 0;
+  /// A socket that begins to connect to a backend, or the errno of why it can't.
+  [[nodiscard]] virtual std::expected<base::Fd, int> dial(const base::SocketAddress& backend) = 0;
   /// `connection` has had its turn and has more to do: go_on() is to be called soon.
   virtual void wants_turn(Connection& connection) = 0;
   /// It is over; to be destroyed, but not in this call.

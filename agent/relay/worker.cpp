@@ -37,11 +37,18 @@ struct Worker::Acceptor {
       return worker.loop().arm(worker.chores_, worker.loop().now());
     }
     if (result >= 0) {
+      starved = false;
       worker.begin(listener, result);
       take_waiting(kAcceptsPerStep - 1);
     } else if (result != -EAGAIN && result != -ECONNABORTED && result != -EINTR) {
-      kLog.error("no connection accepted",
-                 {{"listener", listener->settings.name}, {"err", base::fail_errno(-result, "accept").error()}});
+      if (!std::exchange(starved, true)) {
+        kLog.error("no connection accepted",
+                   {{"listener", listener->settings.name},
+                    {"err", base::fail_errno(-result, "accept",
+                                             "who comes waits; raise LimitNOFILE of meshd-relay if "
+                                             "descriptors are what it lacks")
+                                .error()}});
+      }
       return worker.loop().arm(pause, worker.loop().now() + kAcceptPause);
     }
     arm();
@@ -58,6 +65,7 @@ struct Worker::Acceptor {
   Worker& worker;
   ListenerPtr listener;
   bool gone = false;
+  bool starved = false;  ///< Since it was said that none is accepted.
   io::MemberOperation<Acceptor, &Acceptor::on_accepted> accepting{*this};
   io::MemberTimer<Acceptor, &Acceptor::on_pause> pause{*this};
 };
@@ -153,14 +161,16 @@ void Worker::begin(const ListenerPtr& listener, int accepted) {
   connections_.back()->start();
 }
 
-base::Fd Worker::dial(const base::SocketAddress& backend) {
+std::expected<base::Fd, int> Worker::dial(const base::SocketAddress& backend) {
   const int family = backend.ip.is_v4() ? AF_INET : AF_INET6;
   base::Fd fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return fd;
+  if (!fd.valid()) return std::unexpected(errno);
   set_stream_options(fd.get());
   sockaddr_storage storage{};
   const socklen_t length = backend.to_sockaddr(storage);
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0 && errno != EINPROGRESS) fd.reset();
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0 && errno != EINPROGRESS) {
+    return std::unexpected(errno);
+  }
   return fd;
 }
 

@@ -40,7 +40,7 @@ class Worker final : public ConnectionHost {
   [[nodiscard]] base::Random& random() override { return random_; }
   [[nodiscard]] std::span<std::byte> input_buffer() override { return input_; }
   [[nodiscard]] std::span<std::byte> plain_buffer() override { return plain_; }
-  [[nodiscard]] base::Fd dial(const base::SocketAddress& backend) override;
+  [[nodiscard]] std::expected<base::Fd, int> dial(const base::SocketAddress& backend) override;
   void wants_turn(Connection& connection) override;
   void ended(Connection& connection) override;
 

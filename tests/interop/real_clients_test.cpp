@@ -9,6 +9,7 @@
 #include <set>
 
 #include "tests/support/agent_test.hpp"
+#include "tests/support/certificate.hpp"
 
 namespace mesh::test {
 namespace {
@@ -86,33 +87,57 @@ TEST_F(RealClientsTest, redis_benchmark) {
   }
 }
 
-TEST_F(RealClientsTest, pgbench) {
+/// A server of PostgreSQL on its default port, with what `settings` add; trusts everybody.
+class PostgresTest : public RealClientsTest {
+ protected:
+  void SetUp() override {
+    RealClientsTest::SetUp();
+    if (!lab_) return;
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator("/usr/lib/postgresql", ignored)) {
+      bin_ = std::max(bin_, entry.path() / "bin");
+    }
+    user_ = ::getpwnam("postgres");
+    if (bin_.empty() || user_ == nullptr || !fs::exists(bin_ / "initdb") || !have_program("psql")) {
+      GTEST_SKIP() << "SKIPPED: no PostgreSQL server is installed (scripts/setup --interop)";
+    }
+    add_hosts(1);
+  }
+
+  void give_to_postgres(const std::string& path) const {
+    ASSERT_EQ(::chown(path.c_str(), user_->pw_uid, user_->pw_gid), 0);
+  }
+  void start_postgres(const std::vector<std::string>& settings = {}) {
+    const std::string data = lab_->folder() / "pg";
+    fs::create_directory(data);
+    give_to_postgres(data);
+    SpawnOptions as_postgres = lab_->on(*hosts_[0], "servers");
+    as_postgres.uid = user_->pw_uid;
+    as_postgres.gid = user_->pw_gid;
+    as_postgres.directory = data;
+    const Output made = run({bin_ / "initdb", "-D", data, "-A", "trust", "-N", "-U", "postgres", "--no-locale"},
+                            as_postgres, seconds(60));
+    ASSERT_EQ(made.code, 0) << made.errors;
+    must_run({"bash", "-c", "echo 'host all all all trust' >> " + data + "/pg_hba.conf"});
+    as_postgres.output = data + "/log";
+    std::vector<std::string> argv{bin_ / "postgres",    "-D", data,       "-k", data, "-c",
+                                  "listen_addresses=*", "-c", "fsync=off"};
+    for (const std::string& setting : settings) {
+      argv.emplace_back("-c");
+      argv.push_back(setting);
+    }
+    server_ = Process::start(as_postgres, argv);
+    await_listening(hosts_[0]->v4(5432));
+  }
+
+  fs::path bin_;
+  const passwd* user_ = nullptr;
+  Process server_;
+};
+
+TEST_F(PostgresTest, pgbench) {
   NEED_PROGRAM("pgbench");
-  fs::path bin;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator("/usr/lib/postgresql", ignored)) {
-    bin = std::max(bin, entry.path() / "bin");
-  }
-  const passwd* user = ::getpwnam("postgres");
-  if (bin.empty() || user == nullptr || !fs::exists(bin / "initdb")) {
-    GTEST_SKIP() << "no PostgreSQL server is installed (scripts/setup --interop)";
-  }
-  add_hosts(1);
-  const std::string data = lab_->folder() / "pg";
-  fs::create_directory(data);
-  ASSERT_EQ(::chown(data.c_str(), user->pw_uid, user->pw_gid), 0);
-  SpawnOptions as_postgres = lab_->on(*hosts_[0], "servers");
-  as_postgres.uid = user->pw_uid;
-  as_postgres.gid = user->pw_gid;
-  as_postgres.directory = data;
-  const Output made =
-      run({bin / "initdb", "-D", data, "-A", "trust", "-N", "-U", "postgres", "--no-locale"}, as_postgres, seconds(60));
-  ASSERT_EQ(made.code, 0) << made.errors;
-  must_run({"bash", "-c", "echo 'host all all all trust' >> " + data + "/pg_hba.conf"});
-  as_postgres.output = data + "/log";
-  const Process server = Process::start(
-      as_postgres, {bin / "postgres", "-D", data, "-k", data, "-c", "listen_addresses=*", "-c", "fsync=off"});
-  await_listening(hosts_[0]->v4(5432));
+  start_postgres();
   start_agent({.body = "services:\n" + service("db", "240.64.0.12:5432", "tcp", 5432) +
                        service("db6", "[fd6d:6573:6864::12]:5432", "tcp", 5432, true)});
 
@@ -129,6 +154,26 @@ TEST_F(RealClientsTest, pgbench) {
       client({"pgbench", "-h", "240.64.0.12", "-U", "postgres", "-n", "-S", "-C", "-c", "2", "-t", "25", "postgres"});
   EXPECT_NE(fresh.text.find("number of transactions actually processed: 50/50"), std::string::npos)
       << fresh.text << fresh.errors;
+}
+
+TEST_F(PostgresTest, psql_verifies_the_server_through_a_virtual_address) {
+  const auto end = std::chrono::system_clock::now() + std::chrono::hours(24);
+  const CertificatePem authority = make_authority("lab", end);
+  const CertificatePem pair = make_certificate_for("DNS:db.test", end, &authority);
+  const std::string ca = lab_->write_file("ca.pem", authority.certificate);
+  const std::string certificate = lab_->write_file("db.crt", pair.certificate);
+  const std::string key = lab_->write_file("db.key", pair.key);
+  fs::permissions(key, fs::perms::owner_read);
+  give_to_postgres(key);
+  start_postgres({"ssl=on", "ssl_cert_file=" + certificate, "ssl_key_file=" + key});
+  start_agent({.body = "services:\n" + service("db", "240.64.0.12:5432", "tcp", 5432)});
+  const auto ask = [&](const std::string& name) {
+    return client(
+        {"psql", "-At", "-c", "select version from pg_stat_ssl where pid = pg_backend_pid()",
+         fmt::format("host={} hostaddr=240.64.0.12 user=postgres sslmode=verify-full sslrootcert={}", name, ca)});
+  };
+  EXPECT_EQ(ask("db.test").text, "TLSv1.3\n") << ask("db.test").errors;
+  EXPECT_NE(ask("other.test").errors.find("does not match host name"), std::string::npos) << ask("other.test").errors;
 }
 
 TEST_F(RealClientsTest, dig) {

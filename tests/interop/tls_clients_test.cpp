@@ -117,6 +117,18 @@ TEST_F(TlsClientsTest, redis_cli_over_tls) {
   EXPECT_EQ(shell(cli + "get key").text, value + "\n");
 }
 
+TEST_F(TlsClientsTest, psql_asks_in_clear_first_and_is_refused_at_once) {
+  NEED_PROGRAM("psql");
+  start("service: web, " + tls());
+  const Output psql = client({"psql", "-c", "select 1",
+                              fmt::format("host=shop.test hostaddr={} port=8443 user=postgres sslmode=verify-full "
+                                          "sslrootcert={}",
+                                          node_->v4(), ca_)});
+  EXPECT_EQ(psql.code, 2) << psql.text;
+  const auto failed = [&] { return agent_->json({"status"})["relay"]["listeners"][0]["failed"].dump(); };
+  EXPECT_TRUE(eventually(seconds(5), [&] { return failed().find("tls: not_tls") != std::string::npos; })) << failed();
+}
+
 TEST_F(TlsClientsTest, sslscan_finds_nothing_weak) {
   NEED_PROGRAM("sslscan");
   start("service: web, " + tls(", alpn: [h2, http/1.1]"));

@@ -38,6 +38,12 @@ class RelayProcess {
   [[nodiscard]] std::string log() const;
   void use_program(std::string path) { program_ = std::move(path); }
   void use_loop(std::string loop) { loop_ = std::move(loop); }
+  /// From the next start on, it may have only so many.
+  void limit_descriptors(unsigned most) { descriptors_ = most; }
+  /// Open files and sockets, now.
+  [[nodiscard]] std::size_t descriptors() const;
+  /// CPU time that it has used.
+  [[nodiscard]] std::chrono::milliseconds cpu_time() const;
 
  private:
   Lab& lab_;
@@ -46,6 +52,7 @@ class RelayProcess {
   std::string program_;
   std::string socket_;
   std::string loop_ = "auto";
+  unsigned descriptors_ = 0;  ///< 0: as many as the test may have.
   Process process_;
   Process earlier_;
 };

@@ -42,9 +42,10 @@ class ConnectionTest : public ::testing::Test, public relay::ConnectionHost {
   base::Random& random() override { return random_; }
   std::span<std::byte> input_buffer() override { return input_; }
   std::span<std::byte> plain_buffer() override { return plain_; }
-  base::Fd dial(const base::SocketAddress& backend) override {
+  std::expected<base::Fd, int> dial(const base::SocketAddress& backend) override {
     dialed_.push_back(backend.to_string());
-    if (refusing_.contains(backend.to_string())) return {};
+    if (dial_fails_ != 0) return std::unexpected(dial_fails_);
+    if (refusing_.contains(backend.to_string())) return std::unexpected(ECONNREFUSED);
     int ends[2] = {-1, -1};
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
     backend_ = base::Fd(ends[1]);
@@ -159,6 +160,7 @@ class ConnectionTest : public ::testing::Test, public relay::ConnectionHost {
   std::shared_ptr<relay::ListenerStats> stats_ = std::make_shared<relay::ListenerStats>();
   std::vector<std::string> dialed_;
   std::set<std::string> refusing_;
+  int dial_fails_ = 0;  ///< With this errno, whatever backend.
   base::Fd client_;
   base::Fd backend_;
   int ended_ = 0;

@@ -10,7 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "base/random.hpp"
@@ -162,16 +162,131 @@ TEST_F(RelayTest, random_sizes_and_half_closes_come_back_byte_by_byte_and_leave_
     }
     for (Process& client : clients) EXPECT_EQ(client.wait(seconds(60)), 0) << file("clients.log");
   };
-  const auto descriptors = [&] {
-    const std::filesystem::directory_iterator folder("/proc/" + std::to_string(relay_->pid()) + "/fd");
-    return std::distance(begin(folder), end(folder));
-  };
+  const auto descriptors = [&] { return relay_->descriptors(); };
   soak(20, 1);
   const auto before = descriptors();
   const std::uint64_t memory = relay_->resident_bytes();
   soak(150, 100);
   EXPECT_TRUE(eventually(seconds(5), [&] { return descriptors() == before; })) << descriptors() << " were " << before;
   EXPECT_LT(relay_->resident_bytes(), memory + (16U << 20));
+}
+
+/// A program that does what the lines of its input say: `open N` says how many of N connections were open in the end,
+/// `echo` sends a word through each, `close` ends all. Its arguments are HOST PORT CA_FILE.
+constexpr const char* kHolder = R"(
+import socket, ssl, sys
+c = ssl.create_default_context(cafile=sys.argv[3])
+held = []
+for line in sys.stdin:
+    what, *count = line.split()
+    if what == 'open':
+        for _ in range(int(count[0])):
+            try:
+                s = c.wrap_socket(socket.create_connection(sys.argv[1:3], 20), server_hostname='shop.test')
+                s.sendall(b'word')
+                if s.recv(4) == b'word':
+                    held.append(s)
+            except OSError:
+                pass
+        print(len(held), flush=True)
+    elif what == 'echo':
+        for s in held:
+            s.sendall(b'word')
+        print(all(s.recv(4) == b'word' for s in held), flush=True)
+    else:
+        for s in held:
+            s.close()
+        held = []
+        print('closed', flush=True)
+)";
+
+TEST_F(RelayTest, without_descriptors_it_limits_itself_and_open_connections_go_on) {
+  const Process server =
+      Process::start(lab_->on(*hosts_[0], "servers"), std::function<int()>([] { return echo_server(7777); }));
+  constexpr unsigned kDescriptors = 300;  // 128 of them are for all that is no connection
+  agent_ = std::make_unique<Agent>(
+      *lab_, *node_,
+      AgentSpec{.body = fmt::format(
+                    "services: [{{name: echo, address: \"240.64.0.10:80\", endpoints: [{{address: \"{}\"}}]}}]\n"
+                    "relay: {{workers: 2, listeners: [{{name: shop, address: \"[::]:8443\", service: echo, tls: "
+                    "{{certificates: [{}]}}}}]}}\n",
+                    hosts_[0]->v4(7777), pair("shop"))});
+  agent_->start();
+  relay_ = std::make_unique<RelayProcess>(*lab_, *node_, *agent_);
+  relay_->limit_descriptors(kDescriptors);
+  relay_->start();
+  ASSERT_TRUE(agent_->await_healthy()) << relay_->log();
+  const auto failed = [&](const std::string& reason) {
+    for (const Json& one : agent_->json({"status"})["relay"]["listeners"][0]["failed"]) {
+      if (one["name"] == reason) return one["count"].get<int>();
+    }
+    return 0;
+  };
+  // Who talks to the holders, through files: a line in, a line out.
+  struct Holder {
+    Process process;
+    std::string name;
+    std::size_t lines = 0;
+  };
+  const auto holder = [&](const std::string& name) {
+    lab_->write_file(name + ".in", "");
+    lab_->write_file(name + ".out", "");
+    return Holder{
+        Process::start(lab_->on(*clients_, "others", name + ".out"),
+                       {"bash", "-c",
+                        fmt::format("tail -f -n +1 {}.in | python3 -c \"$1\" {} 8443 {}", file(name), node_->v4(), ca_),
+                        "holder", kHolder}),
+        name};
+  };
+  const auto tell = [&](Holder& to, const std::string& line) {
+    ++to.lines;
+    std::ofstream(file(to.name + ".in"), std::ios::app) << line << std::endl;
+  };
+  const auto said = [&](const Holder& of) -> std::string {
+    std::ifstream in(file(of.name + ".out"));
+    std::string line;
+    for (std::size_t i = 0; i < of.lines; ++i) {
+      if (!std::getline(in, line)) return "";
+    }
+    return line;
+  };
+  const auto answer = [&](Holder& of, const std::string& line) {
+    tell(of, line);
+    EXPECT_TRUE(eventually(seconds(60), [&] { return !said(of).empty(); })) << line;
+    return said(of);
+  };
+
+  // More connections than it has places for: the rest is closed at once, and counted.
+  constexpr int kPlaces = (kDescriptors - 128) / 2;
+  Holder many = holder("many");
+  EXPECT_EQ(answer(many, "open 120"), std::to_string(kPlaces));
+  EXPECT_TRUE(eventually(seconds(5), [&] { return failed("limit: descriptors") == 120 - kPlaces; }))
+      << agent_->json({"status"})["relay"];
+  EXPECT_EQ(answer(many, "echo"), "True");
+  EXPECT_LE(relay_->descriptors(), kDescriptors);
+  EXPECT_EQ(answer(many, "close"), "closed");
+  EXPECT_TRUE(eventually(seconds(5),
+                         [&] { return agent_->json({"status"})["relay"]["listeners"][0].value("active", 1) == 0; }));
+  EXPECT_EQ(answer(many, "open 3"), "3") << "there is room again";
+
+  // None at all: who comes waits, who is there is served, and it does not spin.
+  const auto limit = [&](unsigned most) {
+    must_run({"prlimit", "--pid", std::to_string(relay_->pid()), fmt::format("--nofile={}:", most)});
+  };
+  limit(8);
+  Holder late = holder("late");
+  tell(late, "open 3");  // an accept() that a worker had begun before still takes one, which is then refused
+  EXPECT_TRUE(eventually(seconds(10), [&] {
+    return relay_->log().find("no connection accepted") != std::string::npos;
+  })) << relay_->log();
+  const auto used = relay_->cpu_time();
+  std::this_thread::sleep_for(seconds(2));
+  EXPECT_LT((relay_->cpu_time() - used).count(), 500) << "of two seconds";
+  EXPECT_EQ(answer(many, "echo"), "True");
+  EXPECT_EQ(said(late), "");
+  limit(kDescriptors);
+  EXPECT_TRUE(eventually(seconds(10), [&] { return !said(late).empty(); }));
+  EXPECT_GE(std::stoi("0" + said(late)), 1) << "who waited is served";
 }
 
 TEST_F(RelayTest, passes_tls_through_by_name) {
@@ -213,10 +328,7 @@ TEST_F(RelayTest, another_backend_is_taken_when_one_is_gone_and_an_agent_is_not_
 
 TEST_F(RelayTest, hostile_clients_harm_nobody_and_leave_nothing_behind) {
   start(fmt::format("service: web, tls: {{certificates: [{}]}}, limits: {{handshake_timeout: 1s}}", pair("shop")));
-  const auto descriptors = [&] {
-    const auto entries = std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", relay_->pid()));
-    return std::distance(begin(entries), end(entries));
-  };
+  const auto descriptors = [&] { return relay_->descriptors(); };
   ASSERT_TRUE(curl("shop.test").text.starts_with("web"));
   const auto before = descriptors();
   const Output hostile = run({"python3", hostile_clients(), node_->v4(), "8443", "shop.test", ca_},

@@ -124,6 +124,15 @@ TEST_F(ConnectionTest, gives_up_when_no_backend_answers) {
   EXPECT_EQ(connection_->listener()->gate->active(), 0U);
 }
 
+TEST_F(ConnectionTest, want_of_descriptors_is_no_backends_fault) {
+  dial_fails_ = EMFILE;
+  connect(make_listener(Mode::kTerminate, 2));
+  test::TlsClient client({.server_name = "shop.test"});
+  talk(client);
+  EXPECT_EQ(dialed_.size(), 1U);
+  EXPECT_EQ(failed(), (Counts{{"limit: descriptors", 1}}));
+}
+
 TEST_F(ConnectionTest, a_silent_client_is_cut_off) {
   auto listener = make_listener(Mode::kTerminate);
   connect(listener);
