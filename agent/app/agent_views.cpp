@@ -15,13 +15,13 @@ namespace {
 
 /// The one attached cgroup ("/system.slice/shop.service" is "shop"), or else this host: the books don't tell who of
 /// several connected.
-observe::IstioSource istio_source(const std::vector<std::string>& cgroups) {
+observe::IstioSource istio_source(const std::string& cluster, const std::vector<std::string>& cgroups) {
   if (cgroups.size() == 1) {
     std::string name = cgroups.front().substr(cgroups.front().rfind('/') + 1);
     name.resize(std::min(name.size(), name.rfind(".service")));
-    if (!name.empty()) return {name, "unknown"};
+    if (!name.empty()) return {.cluster = cluster, .workload = name};
   }
-  return {base::host_name(), "unknown"};
+  return {.cluster = cluster, .workload = base::host_name()};
 }
 
 }  // namespace
@@ -95,7 +95,9 @@ observe::MetricsInput Agent::gather_metrics() {
   }
   input.drains = {drains.reset, drains.failed, drains.unreachable, drains.leaving};
   input.max_series = config.running.metrics_max_series;
-  if (config.running.metrics_istio) input.istio = istio_source(datapath_->cgroups());
+  if (config.running.metrics_istio) {
+    input.istio = istio_source(config.running.metrics_istio_cluster, datapath_->cgroups());
+  }
   return input;
 }
 

@@ -67,9 +67,10 @@ struct AgentSettings {
   std::uint32_t metrics_max_series = 20000;
   bool metrics_per_backend = false;
   bool metrics_istio = false;
-  std::string loop = "auto";        ///< auto, io_uring, epoll
-  std::string log_level = "info";   ///< debug, info, warn, error
-  std::string log_format = "auto";  ///< auto (text on a terminal, else json), text, json
+  std::string metrics_istio_cluster = "Kubernetes";  ///< Istio's name for a cluster that nobody named.
+  std::string loop = "auto";                         ///< auto, io_uring, epoll
+  std::string log_level = "info";                    ///< debug, info, warn, error
+  std::string log_format = "auto";                   ///< auto (text on a terminal, else json), text, json
   std::uint32_t max_probes_per_second = 1000;
   std::chrono::milliseconds audit_interval{30'000};  ///< Between comparisons of the kernel tables with what is wanted.
   datapath::TableSizes limits;

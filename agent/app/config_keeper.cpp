@@ -33,6 +33,7 @@ std::vector<std::string> keys_that_need_restart(const AgentSettings& running, co
   look("agent.metrics.max_series", &AgentSettings::metrics_max_series);
   look("agent.metrics.per_backend", &AgentSettings::metrics_per_backend);
   look("agent.metrics.istio", &AgentSettings::metrics_istio);
+  look("agent.metrics.istio_cluster", &AgentSettings::metrics_istio_cluster);
   look("agent.zone", &AgentSettings::zone);
   look("agent.node", &AgentSettings::node);
   look("agent.loop", &AgentSettings::loop);

@@ -233,6 +233,8 @@ constexpr Key kMetricsKeys[] = {
     key<&AgentSettings::metrics_per_backend>(
         "per_backend", "Also series per backend, with its address as a label; ten for each that is in use."),
     key<&AgentSettings::metrics_istio>("istio", "Also the istio_tcp_* family, from which Kiali draws its graph."),
+    key<&AgentSettings::metrics_istio_cluster>(
+        "istio_cluster", "Of source and destination in that family: what Kiali knows this cluster by."),
 };
 const Table kMetricsTable{.name = "metrics", .keys = kMetricsKeys, .defaults = &kFreshAgent};
 

@@ -21,7 +21,7 @@ Labels IstioFamilies::labels_of(const Ledger::Service& key, const std::string& r
   const auto [space, name] = split(key.name);
   return {{"reporter", "source"},
           {"app", source_.workload},
-          {"source_cluster", kUnknown},
+          {"source_cluster", source_.cluster},
           {"source_workload", source_.workload},
           {"source_workload_namespace", source_.workload_namespace},
           {"source_principal", kUnknown},
@@ -29,7 +29,7 @@ Labels IstioFamilies::labels_of(const Ledger::Service& key, const std::string& r
           {"source_version", kUnknown},
           {"source_canonical_service", source_.workload},
           {"source_canonical_revision", "latest"},
-          {"destination_cluster", kUnknown},
+          {"destination_cluster", source_.cluster},
           {"destination_workload", name},
           {"destination_workload_namespace", space},
           {"destination_principal", kUnknown},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The istio_tcp_* family, so that Kiali draws the graph unmodified: it reads Prometheus and skips every series that
 // lacks one of these labels, so all are there, "unknown" where this node doesn't know. Opt-in (agent.metrics.istio).
+// The cluster may not be unknown: Kiali draws no edge to a namespace it knows in a cluster that has no name.
 //
 // The reporter is "source": this node is where connections are made. Names are of services; what is behind one is a
 // workload of the same name. A name "shop/orders" is service orders in namespace shop.

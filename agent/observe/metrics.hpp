@@ -58,6 +58,7 @@ struct ServiceMetrics {
 
 /// Who makes the connections, in the words of the istio_tcp_* family.
 struct IstioSource {
+  std::string cluster = "Kubernetes";
   std::string workload = "unknown";
   std::string workload_namespace = "unknown";
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A real Prometheus scrapes a real agent: its rules are accepted and tested, and every panel of the dashboard has data.
+// A real Prometheus scrapes a real agent: its rules are accepted and tested, every panel of the dashboard has data, and
+// so has what Kiali asks.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -51,18 +52,61 @@ class DashboardTest : public AgentTest {
                         fmt::format("--web.listen-address=127.0.0.1:{}", kPrometheusPort), "--log.level=warn"});
   }
 
-  /// Samples that an expression has now; those that are no number don't count.
-  int samples(const std::string& expression) {
+  /// What an expression has now; nothing if Prometheus doesn't answer.
+  std::optional<Json> ask(const std::string& expression) {
     const Output output = run({"curl", "-sS", "-m", "5", "--data-urlencode", "query=" + expression,
                                fmt::format("http://127.0.0.1:{}/api/v1/query", kPrometheusPort)},
                               lab_->on(*node_, "others"));
     const Json answer = Json::parse(output.text, nullptr, false);
-    if (answer.is_discarded() || answer.value("status", "") != "success") return -1;
+    if (answer.is_discarded() || answer.value("status", "") != "success") return {};
+    return answer.at("data").at("result");
+  }
+
+  /// Samples that an expression has now; those that are no number don't count.
+  int samples(const std::string& expression) {
+    const std::optional<Json> answer = ask(expression);
+    if (!answer) return -1;
     int count = 0;
-    for (const Json& sample : answer.at("data").at("result")) {
+    for (const Json& sample : *answer) {
       count += std::isfinite(std::stod(sample.at("value").at(1).get<std::string>())) ? 1 : 0;
     }
     return count;
+  }
+
+  /// The edges "source -> service" that Kiali's graph of a namespace has, and what it leaves out. Kiali itself is in no
+  /// Debian; these are its questions and its conditions (graph/telemetry/istio in github.com/kiali/kiali).
+  std::vector<std::string> kiali_edges(const std::string& space) {
+    std::vector<std::string> edges;
+    for (const char* source : {"source_workload_namespace!=\"{0}\",source_workload!=\"unknown\","
+                               "destination_service_namespace=\"{0}\"",
+                               "source_workload_namespace=\"{0}\""}) {
+      std::vector<std::string> labels;
+      for (const char* side : {"source", "destination"}) {
+        for (const char* what :
+             {"cluster", "workload_namespace", "workload", "canonical_service", "canonical_revision"}) {
+          labels.push_back(fmt::format("{}_{}", side, what));
+        }
+      }
+      labels.insert(labels.end(), {"destination_service_namespace", "destination_service", "destination_service_name",
+                                   "response_flags"});
+      const std::optional<Json> answer = ask(fmt::format(
+          "sum(rate(istio_tcp_sent_bytes_total{{app!=\"ztunnel\",reporter=\"source\",{}}}[10s])) by ({}) > 0",
+          fmt::format(fmt::runtime(source), space), fmt::join(labels, ",")));
+      for (const Json& sample : answer.value_or(Json::array())) {
+        const Json& metric = sample.at("metric");
+        const auto known = [&](const std::string& label) {
+          return metric.contains(label) && metric[label] != "" && metric[label] != "unknown";
+        };
+        const bool whole = std::ranges::all_of(labels, [&](const auto& label) { return metric.contains(label); });
+        const bool bad_source =
+            known("source_workload_namespace") &&
+            (!known("source_cluster") || (!known("source_workload") && !known("source_canonical_service")));
+        const bool bad_destination = known("destination_service_namespace") && !known("destination_cluster");
+        edges.push_back(fmt::format("{}{} -> {}", whole && !bad_source && !bad_destination ? "" : "left out: ",
+                                    metric.value("source_workload", "?"), metric.value("destination_service", "?")));
+      }
+    }
+    return edges;
   }
 
   std::vector<Process> load_;
@@ -126,6 +170,28 @@ TEST_F(DashboardTest, every_panel_has_data_of_a_real_agent) {
     EXPECT_TRUE(eventually(seconds(20), [&] { return samples(recorded) > 0; })) << recorded;
   }
   EXPECT_TRUE(eventually(seconds(10), [&] { return samples("ALERTS{alertname=\"MeshNoUsableEndpoint\"}") > 0; }));
+}
+
+TEST_F(DashboardTest, kiali_draws_an_edge_for_each_service) {
+  NEED_PROGRAM("prometheus");
+  NEED_PROGRAM("curl");
+  add_servers(1);
+  start_agent({.more_metrics = "istio: true",
+               .body = fmt::format("services:\n  - {{name: shop/orders, address: \"240.64.0.10:80\", "
+                                   "endpoints: [{{address: \"{}\"}}]}}\n",
+                                   hosts_[0]->v4(7000))});
+  start_prometheus(agent_->metrics_port());
+  load_.push_back(Process::start(app(), [] {
+    while (true) {
+      call({}, Via::kTcp, "240.64.0.10:80", 5, std::chrono::milliseconds(200));
+      ::usleep(20'000);
+    }
+    return 0;
+  }));
+  const std::vector<std::string> drawn{"apps -> orders.shop.svc.cluster.local"};
+  EXPECT_TRUE(eventually(seconds(30), [&] { return kiali_edges("shop") == drawn; }))
+      << fmt::format("{}", fmt::join(kiali_edges("shop"), "; "));
+  EXPECT_TRUE(kiali_edges("elsewhere").empty());
 }
 
 }  // namespace

@@ -110,7 +110,7 @@ TEST(Metrics, the_istio_family_has_every_label_that_kiali_groups_by) {
   MetricsInput input = full_input();
   input.services[0].name = "shop/orders";
   EXPECT_EQ(page_text(input).find("istio_"), std::string::npos) << "only on demand";
-  input.istio = IstioSource{"frontend", "unknown"};
+  input.istio = IstioSource{.cluster = "east", .workload = "frontend"};
   std::istringstream lines(page_text(input));
   std::map<std::string, double> values;  // by name and response_flags
   for (std::string line; std::getline(lines, line);) {
@@ -144,6 +144,8 @@ TEST(Metrics, the_istio_family_has_every_label_that_kiali_groups_by) {
       EXPECT_NE(line[at + std::string_view(label).size() + 2], '"') << label << " is empty in " << line;
     }
     EXPECT_NE(line.find("destination_service=\"orders.shop.svc.cluster.local\""), std::string::npos) << line;
+    EXPECT_NE(line.find("source_cluster=\"east\""), std::string::npos) << line;
+    EXPECT_NE(line.find("destination_cluster=\"east\""), std::string::npos) << line;
     const std::size_t flags = line.find("response_flags=\"") + 16;
     values[line.substr(0, line.find('{')) + " " + line.substr(flags, line.find('"', flags) - flags)] =
         std::stod(line.substr(line.rfind(' ')));
