@@ -233,7 +233,7 @@ base::Result<std::shared_ptr<const tls::Certificate>> CertificateStore::identity
 
 base::Result<tls::ClientContext::Options> CertificateStore::client_options(
     std::shared_ptr<const tls::Certificate> shown) const {
-  tls::ClientContext::Options options;
+  tls::ClientContext::Options options{.resume = true};
   options.alpn = settings_.alpn;
   options.tls12 = settings_.min_version == "1.2";
   options.certificate = std::move(shown);

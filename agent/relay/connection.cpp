@@ -437,9 +437,10 @@ void Connection::on_dialed(int errnum) {
 
 void Connection::begin_session() {
   if (is_mesh_client()) {
-    session_ = &sessions_.emplace<tls::ClientSession>(peering_->context, backend_address_.ip.to_string());
+    session_ = &sessions_.emplace<tls::ClientSession>(peering_->context, "", backend_address_.ip.to_string());
   } else {
-    session_ = &sessions_.emplace<tls::ClientSession>(listener_->backend_tls, listener_->backend_name);
+    session_ = &sessions_.emplace<tls::ClientSession>(listener_->backend_tls, listener_->backend_name,
+                                                      backend_address_.to_string());
   }
   state_ = State::kHandshaking;
   host_.loop().arm(deadline_, host_.loop().now() + listener_->settings.limits.handshake_timeout);

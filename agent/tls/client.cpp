@@ -6,6 +6,7 @@
 
 #include "base/address.hpp"
 #include "tls/context.hpp"
+#include "tls/verify.hpp"
 
 namespace mesh::tls {
 namespace {
@@ -20,12 +21,18 @@ std::string alpn_list(const std::vector<std::string>& protocols) {
 }  // namespace
 
 struct ClientCallbacks {
-  /// The library forgets a certificate that it refuses.
+  /// The library forgets a certificate that it refuses. Of a good chain, that of the server itself comes last.
   static int verified(int good, X509_STORE_CTX* chain) {
-    if (good == 1) return good;
     const auto* ssl = static_cast<const SSL*>(X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()));
+    ClientSession& session = *static_cast<ClientSession*>(SSL_get_app_data(ssl));
+    if (good == 1) {
+      if (X509_STORE_CTX_get_error_depth(chain) == 0) {
+        session.verified_until_ = verified_until(chain, session.context_->lists_end_);
+      }
+      return good;
+    }
     X509* shown = X509_STORE_CTX_get0_cert(chain);
-    if (shown != nullptr) static_cast<ClientSession*>(SSL_get_app_data(ssl))->refused_ = facts_of(shown);
+    if (shown != nullptr) session.refused_ = facts_of(shown);
     return good;
   }
 
@@ -49,7 +56,7 @@ struct ClientCallbacks {
 
   static int keep_session(SSL* ssl, SSL_SESSION* given) {
     const ClientSession& session = *static_cast<const ClientSession*>(SSL_get_app_data(ssl));
-    session.context_->sessions_.put(session.server_, given, session.verified_until_);
+    if (!session.server_.empty()) session.context_->sessions_.put(session.server_, given, session.verified_until_);
     return 0;  // the reference stays the library's
   }
 };
@@ -67,11 +74,13 @@ base::Result<std::shared_ptr<const ClientContext>> ClientContext::make(const Opt
   const std::string protocols = alpn_list(options.alpn);
   SSL_CTX_set_alpn_protos(context, reinterpret_cast<const unsigned char*>(protocols.data()),
                           static_cast<unsigned>(protocols.size()));
+  if (options.resume) {
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(context, ClientCallbacks::keep_session);
+  }
   if (options.trust) {
     made->stores_.emplace(options.trust, options.library->get());
     SSL_CTX_set_cert_verify_callback(context, ClientCallbacks::verify, made.get());
-    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    SSL_CTX_sess_set_new_cb(context, ClientCallbacks::keep_session);
   } else if (options.authorities) {
     trust(context, *options.authorities);
   } else if (options.ca_file.empty()) {
@@ -87,18 +96,22 @@ base::Result<std::shared_ptr<const ClientContext>> ClientContext::make(const Opt
 
 ClientContext::~ClientContext() { SSL_CTX_free(context_); }
 
-ClientSession::ClientSession(std::shared_ptr<const ClientContext> context, const std::string& server_name)
+ClientSession::ClientSession(std::shared_ptr<const ClientContext> context, const std::string& server_name,
+                             const std::string& endpoint)
     : Session(SSL_new(context->context_)), context_(std::move(context)) {
   SSL_set_app_data(ssl(), this);
   SSL_set_connect_state(ssl());
-  if (context_->stores_) {
-    server_ = server_name;
+  if (!endpoint.empty()) {
+    server_ = server_name + " " + endpoint;  // what was verified was that name
     const auto known = context_->sessions_.find(server_, base::wall_now());
     if (known.session != nullptr) {
       SSL_set_session(ssl(), known.session);
       SSL_SESSION_free(known.session);
       verified_until_ = known.until;
     }
+  }
+  if (context_->stores_) {
+    // Names count for nothing.
   } else if (base::IpAddress::parse(server_name)) {
     if (context_->verify_) X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl()), server_name.c_str());
   } else {
@@ -109,6 +122,12 @@ ClientSession::ClientSession(std::shared_ptr<const ClientContext> context, const
     }
   }
   handshake();
+}
+
+ClientSession::~ClientSession() {
+  // Perhaps it was the session that the server did not like.
+  const bool failed = state() == State::kHandshake || state() == State::kFailed;
+  if (failed && !server_.empty()) context_->sessions_.drop(server_);
 }
 
 std::optional<CertificateFacts> ClientSession::peer() const {

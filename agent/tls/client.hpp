@@ -21,15 +21,16 @@ namespace mesh::tls {
 
 class ClientSession;
 
-/// What all connections under one configuration share. Immutable after make() but for the sessions that servers of
-/// SVIDs give out: with those it belongs to one thread. TLS 1.2 or later.
+/// What all connections under one configuration share. Immutable after make() but for the sessions that are to be
+/// resumed: with those it belongs to one thread. TLS 1.2 or later.
 class ClientContext {
  public:
   struct Options {
     std::string ca_file;                             ///< PEM of who issues certificates of servers ...
     std::shared_ptr<const Authorities> authorities;  ///< ... or these; neither: the system's trust store.
-    std::shared_ptr<const Trust> trust{};            ///< Instead of all: servers show X509-SVIDs, and are resumed.
+    std::shared_ptr<const Trust> trust{};            ///< Instead of all: servers show X509-SVIDs.
     bool verify = true;
+    bool resume = false;                               ///< Sessions, with the endpoints that gave them.
     std::vector<std::string> alpn{"http/1.1"};         ///< Preferred first; empty: not negotiated.
     std::shared_ptr<const Certificate> certificate{};  ///< To show; null: none.
     bool tls12 = true;                                 ///< Besides TLS 1.3.
@@ -49,19 +50,25 @@ class ClientContext {
   friend class ClientSession;
   friend struct ClientCallbacks;
   ClientContext(ssl_ctx_st* context, const Options& options)
-      : library_(options.library), context_(context), verify_(options.verify) {}
+      : library_(options.library),
+        context_(context),
+        verify_(options.verify),
+        lists_end_(options.authorities ? options.authorities->lists_end() : std::nullopt) {}
   std::shared_ptr<const Library> library_;
   ssl_ctx_st* context_;
   bool verify_;
-  std::optional<TrustStores> stores_;  ///< Of options.trust.
-  mutable SessionCache sessions_;      ///< With it.
+  std::optional<base::WallTime> lists_end_;  ///< Of options.authorities.
+  std::optional<TrustStores> stores_;        ///< Of options.trust.
+  mutable SessionCache sessions_;            ///< Of options.resume.
 };
 
 class ClientSession final : public Session {
  public:
-  /// `server_name`: DNS name (sent as SNI) or IP address; the certificate must be for it. Where servers show SVIDs it
-  /// only says whose session may be resumed, as text of any kind.
-  ClientSession(std::shared_ptr<const ClientContext> context, const std::string& server_name);
+  /// `server_name`: DNS name (sent as SNI) or IP address; the certificate must be for it. Of no account where servers
+  /// show SVIDs. `endpoint`: whose session under this name may be resumed, as text of any kind; empty: none is.
+  ClientSession(std::shared_ptr<const ClientContext> context, const std::string& server_name,
+                const std::string& endpoint = {});
+  ~ClientSession();
 
   /// What the server showed, verified or not; nothing if it did not come to that.
   [[nodiscard]] std::optional<CertificateFacts> peer() const;
@@ -73,7 +80,7 @@ class ClientSession final : public Session {
   friend class ClientContext;
   std::shared_ptr<const ClientContext> context_;
   std::optional<CertificateFacts> refused_;  ///< What was shown and not taken.
-  std::string server_;                       ///< Of SVIDs: whose sessions are resumed.
+  std::string server_;                       ///< Whose sessions are resumed.
   base::WallTime verified_until_{};
 };
 

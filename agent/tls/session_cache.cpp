@@ -12,6 +12,13 @@ void SessionCache::put(const std::string& server, const ssl_session_st* session,
   kept = {SSL_SESSION_dup(session), until};
 }
 
+void SessionCache::drop(const std::string& server) {
+  const auto known = sessions_.find(server);
+  if (known == sessions_.end()) return;
+  SSL_SESSION_free(known->second.session);
+  sessions_.erase(known);
+}
+
 SessionCache::Found SessionCache::find(const std::string& server, base::WallTime now) const {
   const auto known = sessions_.find(server);
   if (known == sessions_.end() || now >= known->second.until || known->second.session == nullptr) return {};

@@ -26,6 +26,9 @@ class SessionCache {
   /// `until`: how long what was verified in its handshake counts.
   void put(const std::string& server, const ssl_session_st* session, base::WallTime until);
 
+  /// What a handshake failed with is not tried again.
+  void drop(const std::string& server);
+
   struct Found {
     ssl_session_st* session = nullptr;  ///< The caller's, to free; null: there is none.
     base::WallTime until{};

@@ -115,7 +115,7 @@ TrustStores::Verdict TrustStores::verify(X509* leaf, STACK_OF(X509) * untrusted,
     return {.refusal = verify_error(fault), .fault = fault};
   }
   return {.id = std::move(check.id),
-          .until = verified_until(chain.get(), *trust_->bundles().find(store->first)->second)};
+          .until = verified_until(chain.get(), trust_->bundles().find(store->first)->second->lists_end())};
 }
 
 }  // namespace mesh::tls

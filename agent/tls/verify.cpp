@@ -57,9 +57,9 @@ void add_authorities(X509_STORE* store, const Authorities& authorities, SSL_CTX*
   ERR_clear_error();  // of the ends of the texts
 }
 
-base::WallTime verified_until(X509_STORE_CTX* chain, const Authorities& authorities) {
+base::WallTime verified_until(X509_STORE_CTX* chain, std::optional<base::WallTime> lists_end) {
   base::WallTime until = base::wall_now() + kVerifiedFor;
-  until = std::min(until, authorities.lists_end().value_or(until));
+  until = std::min(until, lists_end.value_or(until));
   const STACK_OF(X509)* followed = X509_STORE_CTX_get0_chain(chain);
   for (int i = 0; i < sk_X509_num(followed); ++i) {
     until = std::min(until, time_of(X509_get0_notAfter(sk_X509_value(followed, i))));

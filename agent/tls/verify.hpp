@@ -5,6 +5,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
+#include <optional>
 #include <string_view>
 
 #include "base/clock.hpp"
@@ -23,6 +24,6 @@ void add_authorities(X509_STORE* store, const Authorities& authorities, SSL_CTX*
 
 /// How long a chain that was found good stays good, while the authorities stay: the first end of its certificates and
 /// of the revocation lists, and not for long, so that a clock that is set counts soon.
-base::WallTime verified_until(X509_STORE_CTX* chain, const Authorities& authorities);
+base::WallTime verified_until(X509_STORE_CTX* chain, std::optional<base::WallTime> lists_end);
 
 }  // namespace mesh::tls

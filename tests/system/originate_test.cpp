@@ -152,6 +152,9 @@ TEST_F(OriginateTest, plain_clients_of_the_node_and_of_a_pod_reach_tls_servers_o
   EXPECT_EQ(connection["frontend"], "240.64.0.10:443/tcp");
   EXPECT_EQ(agent_->json({"flows"})["items"][0]["path"], "relay");
   EXPECT_TRUE(eventually(seconds(5), [&] { return listener("pay:443").value("relayed", 0) >= 10; }));
+  for (int i = 0; i < 12; ++i) EXPECT_TRUE(ask(*pod_).starts_with("web"));
+  EXPECT_TRUE(eventually(seconds(5), [&] { return listener("pay:443").value("resumed", 0) > 0; }))
+      << "each worker has its sessions with each endpoint: " << listener("pay:443");
   EXPECT_NE(agent_->http("/metrics").find("mesh_relay_handshakes_total{listener=\"pay:443\",version=\"TLSv1.3\""),
             std::string::npos);
   EXPECT_TRUE(agent_->json({"bpf", "diff"}).value("in_sync", false)) << agent_->json({"bpf", "diff"});

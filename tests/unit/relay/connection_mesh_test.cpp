@@ -150,6 +150,7 @@ class MeshClientTest : public ConnectionTest {
   std::shared_ptr<const tls::ClientContext> context(const std::string& revoked = "") const {
     tls::ClientContext::Options options;
     options.trust = trust(revoked);
+    options.resume = true;
     options.alpn = {std::string(kMeshProtocol)};
     options.certificate = *tls::Certificate::parse(shop_.certificate, shop_.key);
     options.tls12 = false;

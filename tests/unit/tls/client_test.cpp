@@ -16,6 +16,7 @@
 
 #include "tests/support/certificate.hpp"
 #include "tls/server.hpp"
+#include "tls/ticket_keys.hpp"
 
 namespace mesh::tls {
 namespace {
@@ -183,6 +184,55 @@ TEST_F(TlsClient, every_certificate_of_the_chain_must_be_valid_now) {
 TEST_F(TlsClient, without_verification_everything_opens) {
   const auto context = trusting(authority_, false);
   EXPECT_EQ(verdict(test::make_certificate("b.test", in_hours(-1)), "a.test", context), "open");
+}
+
+TEST_F(TlsClient, resumes_with_the_endpoint_that_gave_the_session_under_the_name_that_was_verified) {
+  const auto pair = test::make_certificate_for("DNS:a.test,DNS:b.test", in_hours(12), &authority_);
+  const auto server = [&] {
+    TicketKeys keys;
+    rotate(keys, base::wall_now());
+    return *ServerContext::make({.certificates = {*Certificate::parse(pair.certificate, pair.key)},
+                                 .tickets = std::make_shared<TicketKeys>(keys)},
+                                Library::shared());
+  };
+  const auto context = [&](bool tls12, bool verify = true) {
+    return *ClientContext::make({.authorities = *Authorities::parse(authority_.certificate, ""),
+                                 .verify = verify,
+                                 .resume = true,
+                                 .tls12 = tls12});
+  };
+  const auto one = server();
+  const auto resumed = [&](const auto& with, const auto& to, const std::string& name, const std::string& endpoint) {
+    ServerSession server_side(to);
+    ClientSession client_side(with, name, endpoint);
+    for (int round = 0; round < 4; ++round) {
+      carry(client_side, server_side, kWhole);
+      carry(server_side, client_side, kWhole);
+    }
+    EXPECT_EQ(client_side.state(), State::kOpen) << client_side.error();
+    EXPECT_EQ(client_side.resumed(), server_side.resumed());
+    return client_side.resumed();
+  };
+  const auto client = context(false);
+  EXPECT_FALSE(resumed(client, one, "a.test", "10.0.0.1:443"));
+  EXPECT_TRUE(resumed(client, one, "a.test", "10.0.0.1:443"));
+  EXPECT_TRUE(resumed(client, one, "a.test", "10.0.0.1:443")) << "a ticket comes with each";
+  EXPECT_FALSE(resumed(client, one, "a.test", "10.0.0.2:443"));
+  EXPECT_FALSE(resumed(client, one, "b.test", "10.0.0.1:443"));
+  EXPECT_FALSE(resumed(client, one, "a.test", ""));
+  EXPECT_FALSE(resumed(context(false), one, "a.test", "10.0.0.1:443")) << "other authorities, other sessions";
+  const auto careless = context(false, false);
+  EXPECT_FALSE(resumed(careless, one, "a.test", "10.0.0.1:443"));
+  EXPECT_FALSE(resumed(careless, one, "a.test", "10.0.0.1:443")) << "nothing was verified";
+  // A server that knows nothing of the session, and one that does not bear it.
+  EXPECT_FALSE(resumed(client, server(), "a.test", "10.0.0.1:443"));
+  {
+    ClientSession failing(client, "a.test", "10.0.0.1:443");
+    std::string plain;
+    failing.feed(bytes_of("HTTP/1.1 400 Bad Request"), plain);
+    EXPECT_EQ(failing.state(), State::kFailed);
+  }
+  EXPECT_FALSE(resumed(client, one, "a.test", "10.0.0.1:443")) << "what failed is not tried again";
 }
 
 TEST_F(TlsClient, asks_for_its_protocol_and_names_the_server_but_never_an_address) {
