@@ -3,6 +3,7 @@
 """An xDS control plane for tests: aggregated discovery (ADS), state of the world, with faults on demand.
 
   xds_double.py --listen 127.0.0.1:18000 --control PATH --protos FOLDER [--cert PEM --key PEM [--ca PEM]] [--token TEXT]
+                [--state FILE]: {"clusters": ., "endpoints": .} as below, there before it listens
 
 Keeps the rules of real ones: a nonce per answer, requests with an older nonce are ignored, nothing is sent twice, all
 clusters in each answer about clusters, of endpoints only what changed or was newly asked for, a new version after a
@@ -23,10 +24,12 @@ Control, HTTP on a unix socket:
                      {"kind": "garbage_resource"}        a resource that is none
                      {"kind": "wrong_type"}              listeners, unasked
                      {"kind": "half"}                    ends each stream after its first answer
+                     {"kind": "slow"}                    says all of it two seconds later
                      {"kind": "silent_endpoints"}        says nothing about endpoints
                      {"kind": "nack_loop"}               answers each refusal with the same again
                      {"kind": "duplicate"}               says each resource twice
   DELETE /fault
+  PUT /token         {"token": TEXT}: that of --token from now on, for new streams
   POST /drop         ends all streams
   GET /stats         {"streams": ., "open": ., "requests": ., "acks": {TYPE: .}, "nacks": [[TYPE, WHY]], "nodes": [.],
                       "names": {TYPE: [.]}, "tokens": [.], "versions": {TYPE: .}}
@@ -55,6 +58,7 @@ parser.add_argument("--cert")
 parser.add_argument("--key")
 parser.add_argument("--ca")
 parser.add_argument("--token")
+parser.add_argument("--state")
 parser.add_argument("--first-version", type=int, default=1)
 arguments = parser.parse_args()
 
@@ -232,6 +236,8 @@ def serve(requests, context):
                     answers = [stream.take(event)]
             for answer in answers:
                 if answer is not None:
+                    if fault.get("kind") == "slow":
+                        time.sleep(2)
                     begun = time.monotonic_ns()
                     yield answer
                     if flipped and report:
@@ -270,6 +276,21 @@ def change(type_url):
         stream.wake.put("changed")
 
 
+def set_clusters(said):
+    clusters.clear()
+    clusters.update({name: cluster(name, spec) for name, spec in said.items()})
+    change(CLUSTERS)
+
+
+def set_endpoints(said):
+    for name, localities in said.items():
+        if localities is None:
+            endpoints.pop(name, None)
+        else:
+            endpoints[name] = (assignment(name, localities).SerializeToString(), versions[ENDPOINTS] + 1)
+    change(ENDPOINTS)
+
+
 class Control(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -289,16 +310,9 @@ class Control(http.server.BaseHTTPRequestHandler):
         what = (self.command, self.path)
         with lock:
             if what == ("PUT", "/clusters"):
-                clusters.clear()
-                clusters.update({name: cluster(name, spec) for name, spec in body.items()})
-                change(CLUSTERS)
+                set_clusters(body)
             elif what == ("PUT", "/endpoints"):
-                for name, localities in body.items():
-                    if localities is None:
-                        endpoints.pop(name, None)
-                    else:
-                        endpoints[name] = (assignment(name, localities).SerializeToString(), versions[ENDPOINTS] + 1)
-                change(ENDPOINTS)
+                set_endpoints(body)
             elif what == ("PUT", "/many"):
                 for i in range(body["clusters"]):
                     name = f"service-{i}"
@@ -317,6 +331,8 @@ class Control(http.server.BaseHTTPRequestHandler):
                 fault.clear()
                 for stream in streams:
                     stream.wake.put("changed")
+            elif what == ("PUT", "/token"):
+                arguments.token = body["token"]
             elif what == ("POST", "/drop"):
                 for stream in streams:
                     stream.wake.put("drop")
@@ -342,7 +358,8 @@ handler = grpc.method_handlers_generic_handler(
         serve, request_deserializer=discovery_pb2.DiscoveryRequest.FromString, response_serializer=lambda raw: raw)})
 server = grpc.server(concurrent.futures.ThreadPoolExecutor(max_workers=32),
                      options=[("grpc.max_send_message_length", 64 << 20), ("grpc.max_receive_message_length", 64 << 20),
-                              ("grpc.so_reuseport", 0)])
+                              ("grpc.so_reuseport", 0),
+                              ("grpc.http2.max_ping_strikes", 0)])  # clients may ping as often as they like
 server.add_generic_rpc_handlers((handler,))
 if arguments.cert:
     pem = [open(path, "rb").read() for path in (arguments.key, arguments.cert)]
@@ -352,5 +369,10 @@ else:
     bound = server.add_insecure_port(arguments.listen)
 if not bound:
     sys.exit(f"xds_double: can't listen on {arguments.listen}")
+if arguments.state:
+    with open(arguments.state) as file:
+        state = json.load(file)
+    set_clusters(state["clusters"])
+    set_endpoints(state["endpoints"])
 server.start()
 ControlServer(arguments.control, Control).serve_forever()

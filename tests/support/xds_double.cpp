@@ -58,7 +58,7 @@ void XdsServer::use_tls(std::chrono::system_clock::time_point end, bool ask_clie
   write_text(file("client-key.pem"), client.key);
 }
 
-void XdsServer::start() {
+void XdsServer::start(const Json& state) {
   process_.reset();
   ::unlink(file("control.sock").c_str());
   ::unlink(file("ads.sock").c_str());
@@ -80,6 +80,10 @@ void XdsServer::start() {
     if (ask_client_) add("--ca", file("ca.pem"));
   }
   if (token_) add("--token", *token_);
+  if (!state.is_null()) {
+    write_text(file("state.json"), state.dump());
+    add("--state", file("state.json"));
+  }
   SpawnOptions spawn = where_.spawn;
   spawn.output = file("double.log");
   process_ = Process::start(spawn, arguments);

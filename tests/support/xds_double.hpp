@@ -27,7 +27,9 @@ class XdsServer {
   };
   explicit XdsServer(Where where);
 
-  void start();
+  /// With that there before it listens: {"clusters": ..., "endpoints": ...} as set_clusters() and set_endpoints() say
+  /// it.
+  void start(const Json& state = nullptr);
   void stop() { process_.reset(); }
   Process& process() { return *process_; }
   /// "grpc://127.0.0.1:18000", as `server` of the settings has it.
