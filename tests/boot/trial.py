@@ -36,7 +36,7 @@ WantedBy=multi-user.target
 MESHD = """\
 apiVersion: meshd/v1
 agent: {cgroups: [/system.slice/shop.service]}
-defaults: {balance: round_robin, probe: {type: tcp, interval: 2s, timeout: 1s, rise: 2, fall: 3}}
+defaults: {balance: round_robin, probe: {type: tcp, interval: 5s, timeout: 5s, rise: 2, fall: 3}}
 services:
   - name: orders
     address: 240.64.0.10:80
