@@ -3,7 +3,7 @@
 //
 //   relay -> agent   RelayHello, once, after RelaySockets; then RelayReport every second and when something changes
 //   agent -> relay   RelayOrders: at first and whenever they change, after RelaySockets; RelayRetire: a successor
-//   serves
+//   serves; RelayLeave: endpoints whose connections end
 //
 // A message may bring descriptors; `descriptors` names them in their order. The agent keeps them as they are: listening
 // sockets, and what a successor shall have.
@@ -49,6 +49,8 @@ struct RelayService {
   std::vector<RelayEndpoint> endpoints;  ///< That get connections; none: they are refused.
   std::string full_name;                 ///< With its port, as other nodes call it too: "web:80".
   std::vector<std::string> members;      ///< Of a service of the mesh: all its endpoints, used or not.
+  std::string frontend;                  ///< What applications connect to: "240.64.0.10:443"
+  std::uint32_t max_age_s = 0;           ///< Of connections; 0: any.
   bool operator==(const RelayService&) const = default;
   static void fields(auto& self, auto& visit) {
     visit("name", self.name);
@@ -58,6 +60,8 @@ struct RelayService {
     visit("endpoints", self.endpoints);
     visit("full_name", self.full_name);
     visit("members", self.members);
+    visit("frontend", self.frontend);
+    visit("max_age_s", self.max_age_s);
   }
 };
 inline bool operator==(const RelayEndpoint& a, const RelayEndpoint& b) {
@@ -137,6 +141,49 @@ struct RelayRetire {
   static constexpr std::string_view kKind = "RelayRetire";
   std::int64_t successor = 0;  ///< Its process.
   static void fields(auto& self, auto& visit) { visit("successor", self.successor); }
+};
+
+/// Relayed connections to these are to end now.
+struct RelayLeave {
+  static constexpr std::string_view kKind = "RelayLeave";
+  struct Item {
+    std::string frontend;  ///< Of the service.
+    std::string endpoint;
+    static void fields(auto& self, auto& visit) {
+      visit("frontend", self.frontend);
+      visit("endpoint", self.endpoint);
+    }
+  };
+  std::vector<Item> items;
+  static void fields(auto& self, auto& visit) { visit("items", self.items); }
+};
+
+/// What connections experienced with an endpoint of a service. Counters are of the relay's life.
+struct RelayEndpointView {
+  std::string frontend;  ///< Of the service.
+  std::string endpoint;
+  std::uint64_t open = 0;  ///< Relayed, now.
+  std::uint64_t begun = 0;
+  std::uint64_t established = 0;
+  std::uint64_t refused = 0;
+  std::uint64_t timed_out = 0;
+  std::uint64_t unreachable = 0;
+  std::uint64_t not_agreed = 0;  ///< TLS failed.
+  std::uint64_t closed = 0;
+  std::uint64_t cut_off = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("frontend", self.frontend);
+    visit("endpoint", self.endpoint);
+    visit("open", self.open);
+    visit("begun", self.begun);
+    visit("established", self.established);
+    visit("refused", self.refused);
+    visit("timed_out", self.timed_out);
+    visit("unreachable", self.unreachable);
+    visit("not_agreed", self.not_agreed);
+    visit("closed", self.closed);
+    visit("cut_off", self.cut_off);
+  }
 };
 
 /// A number of events by a name: of a reason, a cipher, a version.
@@ -298,6 +345,7 @@ struct RelayReport {
   std::uint32_t workers = 0;
   std::vector<RelayListenerView> listeners;
   std::vector<RelayIdentityView> identities;
+  std::vector<RelayEndpointView> endpoints;  ///< That it has to do with.
   AcmeView acme;
   std::vector<std::string> descriptors;  ///< New ones, to be kept.
   std::vector<std::string> kept;         ///< All that are still of use; the agent may forget others.
@@ -307,6 +355,7 @@ struct RelayReport {
     visit("workers", self.workers);
     visit("listeners", self.listeners);
     visit("identities", self.identities);
+    visit("endpoints", self.endpoints);
     visit("acme", self.acme);
     visit("descriptors", self.descriptors);
     visit("kept", self.kept);

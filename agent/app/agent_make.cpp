@@ -174,8 +174,11 @@ base::Result<void> Agent::make_workers() {
   journal_ = std::make_unique<observe::Journal>(observe::Journal::Options{.folder = settings.state_dir + "/journal"});
   chronicle_ = std::make_unique<Chronicle>(*datapath_, *journal_);
   ejector_ = std::make_unique<Ejector>(*datapath_, *journal_);
-  drainer_ =
-      std::make_unique<Drainer>(Drainer::Options{.state_dir = settings.state_dir}, *datapath_, *reconciler_, *journal_);
+  drainer_ = std::make_unique<Drainer>(
+      Drainer::Options{.state_dir = settings.state_dir},
+      Drainer::Relay{.connections = [this] { return relay_->relayed(); },
+                     .leave = [this](auto endpoints) { relay_->leave(std::move(endpoints)); }},
+      *datapath_, *reconciler_, *journal_);
   watcher_ = std::make_unique<Watcher>(Watcher::Options{}, *reconciler_, make_watcher_parts());
   books_ = std::make_unique<BookKeeper>(datapath_->maps(), *journal_, settings.audit_interval);
   records_ = std::make_unique<RecordKeeper>(
@@ -238,7 +241,7 @@ std::vector<Watcher::Part> Agent::make_watcher_parts() {
   };
   return {{"events", read_events},
           {"journal", [this](const Watcher::Round& round) { chronicle_->look(round); }},
-          {"ejection", [this](const Watcher::Round& round) { ejector_->look(round); }},
+          {"ejection", [this](const Watcher::Round& round) { ejector_->look(round, relay_->take_news()); }},
           {"drains", [this](const Watcher::Round& round) { drainer_->put_on_board(round.board); }},
           {"slow start", [this](const Watcher::Round& round) {
              for (const auto& [frontend, endpoint, percent] : slow_start_.look(round.now, round.reconciled->routing)) {

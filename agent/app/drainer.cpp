@@ -43,9 +43,13 @@ api::DrainView view_of(const LeavingEndpoint& leaving, bool ordered) {
 
 std::string Drainer::path_in(const std::string& state_dir) { return state_dir + "/drains.json"; }
 
-Drainer::Drainer(Options options, const datapath::Datapath& datapath, const Reconciler& reconciler,
+Drainer::Drainer(Options options, Relay relay, const datapath::Datapath& datapath, const Reconciler& reconciler,
                  observe::Journal& journal)
-    : options_(std::move(options)), datapath_(datapath), reconciler_(reconciler), journal_(journal) {
+    : options_(std::move(options)),
+      relay_(std::move(relay)),
+      datapath_(datapath),
+      reconciler_(reconciler),
+      journal_(journal) {
   const auto text = base::read_file(path_in(options_.state_dir), kFileMax);
   if (!text) {
     if (text.error().kind != base::ErrorKind::kNotFound) error_ = text.error().to_string();
@@ -188,10 +192,13 @@ void Drainer::look(const health::DrainOrders& orders, const ReconciledPtr& recon
                      .wall = base::wall_now(),
                      .table = reconciled->kernel,
                      .orders = orders,
+                     .relayed_table = reconciled->routing,
+                     .relayed = relay_.connections(),
                      .for_each_record = [&](const auto& visit) { memory->for_each(visit); }});
   next_ = look.next;
   tell(look.leaving);
   if (!look.due.empty()) reset(look);
+  if (!look.relayed_due.empty()) leave_relayed(look.relayed_due);
   const std::lock_guard lock(mutex_);
   leaving_ = look.leaving;
   error_ = save_error_.empty() ? pass_error_ : save_error_;
@@ -200,6 +207,27 @@ void Drainer::look(const health::DrainOrders& orders, const ReconciledPtr& recon
     unreachable_.clear();
     counts_.unreachable = 0;
   }
+}
+
+void Drainer::note_reset(const health::EndpointKey& key, DrainReason reason, std::uint64_t count) {
+  const std::string name = planner_.name_of(key.first);
+  note(key.first, name, key.second.to_string(),
+       fmt::format("{} reset: {}", base::counted(count, "connection"), health::to_string(reason)));
+  kLog.info("connections reset", {{"service", name},
+                                  {"endpoint", key.second.to_string()},
+                                  {"reason", health::to_string(reason)},
+                                  {"connections", count}});
+}
+
+void Drainer::leave_relayed(const std::vector<health::DrainPlanner::RelayedDue>& due) {
+  api::RelayLeave endpoints;
+  for (const auto& one : due) {
+    endpoints.items.push_back({one.key.first.address.to_string(), one.key.second.to_string()});
+    note_reset(one.key, one.reason, one.count);
+  }
+  relay_.leave(std::move(endpoints));
+  const std::lock_guard lock(mutex_);
+  for (const auto& one : due) counts_.reset[static_cast<std::size_t>(one.reason)] += one.count;
 }
 
 /// One pass for everything that is due, whatever the reason and backend.
@@ -234,12 +262,7 @@ void Drainer::reset(const health::DrainPlanner::Look& look) {
       note(key.first, name, key.second.to_string(), "connection reset: age", count, kAgedWindow);
       continue;
     }
-    note(key.first, name, key.second.to_string(),
-         fmt::format("{} reset: {}", base::counted(count, "connection"), health::to_string(reason)));
-    kLog.info("connections reset", {{"service", name},
-                                    {"endpoint", key.second.to_string()},
-                                    {"reason", health::to_string(reason)},
-                                    {"connections", count}});
+    note_reset(key, reason, count);
   }
   for (const auto& lost : report.unreachable) {
     if (!told_unreachable_.insert(lost.example.netns_cookie).second) continue;

@@ -7,6 +7,7 @@
 #include <array>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "api/drain.hpp"
+#include "api/relay.hpp"
 #include "app/drain_orders.hpp"
 #include "app/reconciler.hpp"
 #include "base/clock.hpp"
@@ -41,8 +43,15 @@ class Drainer {
     std::uint64_t leaving = 0;      ///< Endpoints.
   };
 
+  /// The relay's connections, which the kernel takes for its own.
+  struct Relay {
+    std::function<std::vector<health::RelayedConnections>()> connections;
+    std::function<void(api::RelayLeave)> leave;
+  };
+
   /// Reads the orders that were saved. The others outlive the drainer.
-  Drainer(Options options, const datapath::Datapath& datapath, const Reconciler& reconciler, observe::Journal& journal);
+  Drainer(Options options, Relay relay, const datapath::Datapath& datapath, const Reconciler& reconciler,
+          observe::Journal& journal);
   ~Drainer();
   void start();
   void stop();  ///< After the pass that is under way.
@@ -64,12 +73,15 @@ class Drainer {
   void run();
   void look(const health::DrainOrders& orders, const ReconciledPtr& reconciled);
   void reset(const health::DrainPlanner::Look& look);
+  void leave_relayed(const std::vector<health::DrainPlanner::RelayedDue>& due);
+  void note_reset(const health::EndpointKey& key, health::DrainReason reason, std::uint64_t count);
   void tell(const std::vector<health::LeavingEndpoint>& leaving);
   void save(const health::DrainOrders& orders);
   void note(const model::Frontend& frontend, const std::string& service, const std::string& endpoint, std::string text,
             std::uint64_t count = 1, base::Duration window = {});
 
   const Options options_;
+  const Relay relay_;
   const datapath::Datapath& datapath_;
   const Reconciler& reconciler_;
   observe::Journal& journal_;

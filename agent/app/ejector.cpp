@@ -81,7 +81,7 @@ Ejector::Ejector(datapath::Datapath& datapath, observe::Journal& journal)
         return route != nullptr && route->service->ejects();
       }) {}
 
-void Ejector::look(const Watcher::Round& round) {
+void Ejector::look(const Watcher::Round& round, const RelayedNews& relayed) {
   if (!std::exchange(restored_, true)) restore(round);
   routing_ = round.reconciled->kernel;
   if (!routing_ || round.reconciled->kernel_generation == 0) return;
@@ -100,7 +100,16 @@ void Ejector::look(const Watcher::Round& round) {
       one.endpoints.push_back(experience_of(backend, service.frontend.protocol, route->service->ejection));
     }
   }
-  for (const auto& change : outliers_.look(round.now, round.wall, *routing_, experience)) take(change, round.board);
+  // The kernel's table has the relay's port in place of the endpoints behind it.
+  const model::RoutingTable& routing = *round.reconciled->routing;
+  for (const auto& [key, of] : relayed) {
+    const model::ServiceRoute* route = route_of(routing, key.first);
+    if (route == nullptr || !route->service->ejects()) continue;
+    auto known = std::ranges::find(experience, key.first, &health::ServiceExperience::frontend);
+    if (known == experience.end()) known = experience.insert(known, health::ServiceExperience{key.first, {}});
+    known->endpoints.push_back(app::experience_of(key.second, of, route->service->ejection));
+  }
+  for (const auto& change : outliers_.look(round.now, round.wall, routing, experience)) take(change, round.board);
 }
 
 /// Who an earlier agent had ejected starts on probation: nobody knows how long it was out.

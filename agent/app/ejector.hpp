@@ -8,6 +8,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "app/relay_endpoints.hpp"
 #include "app/watcher.hpp"
 #include "datapath/books.hpp"
 #include "datapath/loader.hpp"
@@ -27,8 +28,8 @@ class Ejector {
  public:
   Ejector(datapath::Datapath& datapath, observe::Journal& journal);
 
-  /// On the watcher's thread.
-  void look(const Watcher::Round& round);
+  /// On the watcher's thread. `relayed`: what the relay's connections experienced since the last look.
+  void look(const Watcher::Round& round, const RelayedNews& relayed);
   [[nodiscard]] EjectionsByService counts() const;  ///< From any thread; services without ejections are left out.
 
  private:

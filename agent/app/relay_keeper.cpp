@@ -31,6 +31,10 @@ bool is_meant(const model::Service& service, std::string_view text) {
 void describe_route(const model::ServiceRoute& route, api::RelayService& described) {
   described.algorithm = model::to_string(route.service->algorithm);
   described.maglev_size = route.service->maglev_size;
+  described.frontend = route.service->frontend.address.to_string();
+  // As the agent's own: not where a connection could go nowhere else.
+  const bool ages = route.routes.size() > 1 && !route.panic;
+  described.max_age_s = ages ? static_cast<std::uint32_t>(route.service->drain.max_age.count()) : 0;
   for (const model::Route& one : route.routes) {
     described.endpoints.push_back({route.service->endpoints[one.endpoint].address.to_string(), one.weight});
   }
@@ -158,6 +162,22 @@ api::RelayView RelayKeeper::view() const {
   return view_;
 }
 
+RelayedNews RelayKeeper::take_news() {
+  const std::lock_guard lock(mutex_);
+  return endpoints_.take_news();
+}
+
+std::vector<health::RelayedConnections> RelayKeeper::relayed() const {
+  const std::lock_guard lock(mutex_);
+  return endpoints_.open();
+}
+
+void RelayKeeper::leave(api::RelayLeave endpoints) {
+  const std::lock_guard lock(mutex_);
+  inbox_.leave.push_back(std::move(endpoints));
+  ::eventfd_write(wake_.get(), 1);
+}
+
 void RelayKeeper::run() {
   while (true) {
     std::vector<pollfd> ready{{wake_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
@@ -182,13 +202,26 @@ void RelayKeeper::run() {
         peer.channel.close();
       }
     }
+    forget_gone();
     std::erase_if(peers_, [](const auto& peer) { return !peer->channel.open(); });
     if (ready[1].revents != 0) accept();
     publish();
   }
 }
 
+void RelayKeeper::forget_gone() {
+  const std::lock_guard lock(mutex_);
+  for (const auto& peer : peers_) {
+    if (!peer->channel.open()) endpoints_.forget(peer.get());
+  }
+}
+
 void RelayKeeper::take_inbox(Inbox inbox) {
+  for (const api::RelayLeave& endpoints : inbox.leave) {
+    for (const auto& peer : peers_) {
+      if (peer->hello && !peer->channel.send(api::encode(endpoints))) peer->channel.close();
+    }
+  }
   if (inbox.look) exempt();
   if (inbox.settings) {
     settings_ = std::move(inbox.settings);
@@ -287,6 +320,11 @@ base::Result<void> RelayKeeper::take_message(Peer& peer) {
   if (message.kind() != api::RelayReport::kKind || !peer.hello) return {};  // of another version
   peer.report = MESH_TRY(api::from_document<api::RelayReport>(message.body));
   keep(peer.report.descriptors, message.descriptors);
+  {
+    const std::lock_guard lock(mutex_);
+    endpoints_.take(&peer, peer.report.endpoints);
+    peer.report.endpoints.clear();
+  }
   if (&peer != peers_.back().get() || !peer.report.serving) return {};
   std::erase_if(
       kept_, [&](const auto& one) { return std::ranges::find(peer.report.kept, one.first) == peer.report.kept.end(); });

@@ -24,6 +24,7 @@
 #include "api/relay.hpp"
 #include "app/outbound_sockets.hpp"
 #include "app/relay_channel.hpp"
+#include "app/relay_endpoints.hpp"
 #include "base/clock.hpp"
 #include "model/routing.hpp"
 #include "relay/settings.hpp"
@@ -65,6 +66,12 @@ class RelayKeeper {
   /// To be called every second, from a thread that may read all of /proc: looks again at what nobody tells.
   void look();
   [[nodiscard]] api::RelayView view() const;
+  /// What connections of relays experienced since the last call.
+  [[nodiscard]] RelayedNews take_news();
+  /// Endpoints to which relays have connections.
+  [[nodiscard]] std::vector<health::RelayedConnections> relayed() const;
+  /// Ends the connections of all relays to these.
+  void leave(api::RelayLeave endpoints);
 
  private:
   struct Peer {
@@ -81,12 +88,14 @@ class RelayKeeper {
     model::RoutingTablePtr routing;
     model::RoutingTablePtr kernel;
     std::optional<std::vector<base::NetNamespace>> places;
+    std::vector<api::RelayLeave> leave;
     bool look = false;
     bool stop = false;
   };
 
   void run();
   void take_inbox(Inbox inbox);
+  void forget_gone();
   void accept();
   base::Result<void> take_message(Peer& peer);
   void keep(const std::vector<std::string>& names, std::vector<base::Fd>& descriptors);
@@ -105,6 +114,7 @@ class RelayKeeper {
   mutable std::mutex mutex_;
   Inbox inbox_;  ///< Guarded by mutex_, as the next.
   api::RelayView view_;
+  RelayedEndpoints endpoints_;
 
   // The thread's own.
   std::string exempt_error_;

@@ -21,6 +21,7 @@
 #include "api/relay.hpp"
 #include "app/outbound_sockets.hpp"
 #include "app/relay_channel.hpp"
+#include "app/relay_endpoints.hpp"
 #include "app/relay_identities.hpp"
 #include "app/relay_keys.hpp"
 #include "app/version.hpp"
@@ -121,6 +122,8 @@ model::ServiceRoutePtr route_of(const api::RelayService& described) {
   service->name = described.name;
   service->algorithm = model::algorithm_from(described.algorithm).value_or(model::Algorithm::kWeightedRandom);
   service->maglev_size = described.maglev_size;
+  if (const auto frontend = base::SocketAddress::parse(described.frontend)) service->frontend.address = *frontend;
+  service->drain.max_age = std::chrono::seconds(described.max_age_s);
   auto route = std::make_shared<model::ServiceRoute>();
   for (const api::RelayEndpoint& endpoint : described.endpoints) {
     const auto address = base::SocketAddress::parse(endpoint.address);
@@ -201,6 +204,7 @@ class Relay {
     changed = (!retired_ && identities_.look(Look::kSettled, libraries_)) || changed;
     if (changed) apply(Look::kSettled);
     rotate_tickets();
+    if (!retired_) end_aged(loads_, workers_);
     if (orders_unsaved_ && now >= save_at_) save_orders(now);
     report();
     if (retired_ && (now >= *retire_at_ || (active() == 0 && !accepting()))) loop_->stop();
@@ -255,6 +259,11 @@ class Relay {
       notifier_.stopping();
       return retire(settings_.drain_timeout);
     }
+    if (message->kind() == api::RelayLeave::kKind) {
+      if (const auto leave = api::from_document<api::RelayLeave>(message->body))
+        leave_endpoints(*leave, loads_, workers_);
+      return;
+    }
     if (message->kind() == api::RelaySockets::kKind && !retired_) {
       const auto brought = api::from_document<api::RelaySockets>(message->body);
       if (!brought) return kLog.error("sockets not understood", {{"err", brought.error()}});
@@ -293,7 +302,7 @@ class Relay {
     const auto add = [&](const std::string& name, const api::RelayService& service) {
       const auto before = targets_.find(name);
       if (!service.error.empty()) return;
-      targets[name] = std::make_shared<const relay::Target>(route_of(service),
+      targets[name] = std::make_shared<const relay::Target>(route_of(service), loads_,
                                                             before == targets_.end() ? nullptr : before->second.get());
     };
     for (const api::RelayService& service : orders_->services) add(service.name, service);
@@ -677,6 +686,7 @@ class Relay {
       for (const auto& state : one.files.certificates()) view.certificates.push_back(certificate_view(state, now));
     }
     report.acme = acme_view();
+    report.endpoints = endpoint_views(loads_);
     std::vector<int> descriptors;
     for (const std::string& name : unreported_) {
       const auto held = held_.find(name);
@@ -794,6 +804,7 @@ class Relay {
   base::ServiceNotifier notifier_;
   RelayChannel channel_;
   relay::Places places_;
+  relay::EndpointLoads loads_;
   std::vector<std::shared_ptr<const tls::Library>> libraries_;  ///< Parallel to workers_.
   std::vector<std::unique_ptr<relay::Worker>> workers_;
   relay::Settings settings_;

@@ -80,12 +80,17 @@ base::Duration DrainPlanner::age_limit(std::uint64_t cookie, std::chrono::second
   return max_age + base::Duration(static_cast<std::int64_t>(random.uniform() * static_cast<double>(jitter.count())));
 }
 
+DrainPlanner::Routes DrainPlanner::routes_of(const model::RoutingTable& table) {
+  Routes routes;
+  routes.reserve(table.services.size());
+  for (const auto& route : table.services) routes.emplace(route->service->frontend, route.get());
+  return routes;
+}
+
 /// Remembers what services that go away wanted for their connections.
 void DrainPlanner::take_table(const model::RoutingTablePtr& table) {
   if (table == table_) return;
-  std::unordered_map<model::Frontend, const model::ServiceRoute*, model::FrontendHash> routes;
-  routes.reserve(table->services.size());
-  for (const auto& route : table->services) routes.emplace(route->service->frontend, route.get());
+  Routes routes = routes_of(*table);
   for (const auto& [frontend, route] : routes_) {
     if (!routes.contains(frontend)) gone_[frontend] = {route->service->name, route->service->drain};
   }
@@ -121,11 +126,11 @@ void DrainPlanner::leave(Group& group, DrainReason reason, std::optional<std::ch
   if (timeout) group.deadline = leaving.since + *timeout;
 }
 
-DrainPlanner::Group DrainPlanner::judge(const mesh_owner& record, const Input& input) {
-  Group group{.key = endpoint_of(record)};
+DrainPlanner::Group DrainPlanner::judge(const EndpointKey& key, const Routes& routes, const Input& input) {
+  Group group{.key = key};
   const model::DrainPolicy policy = policy_of(group.key.first).drain;
-  const auto found = routes_.find(group.key.first);
-  const model::ServiceRoute* route = found == routes_.end() ? nullptr : found->second;
+  const auto found = routes.find(group.key.first);
+  const model::ServiceRoute* route = found == routes.end() ? nullptr : found->second;
   const model::Endpoint* endpoint = nullptr;
   if (route != nullptr) {
     const auto& endpoints = route->service->endpoints;
@@ -171,7 +176,7 @@ DrainPlanner::Look DrainPlanner::look(const Input& input) {
   std::unordered_map<std::uint64_t, std::size_t> group_of;  // identity -> index
   input.for_each_record([&](const mesh_owner& record) {
     const auto [at, is_new] = group_of.try_emplace(identity_of(record), groups.size());
-    if (is_new) groups.push_back(judge(record, input));
+    if (is_new) groups.push_back(judge(endpoint_of(record), routes_, input));
     Group& group = groups[at->second];
     if (!lives(record)) return;
     const auto tried = tried_.find(record.cookie);
@@ -188,6 +193,7 @@ DrainPlanner::Look DrainPlanner::look(const Input& input) {
       group.aged.push_back(record);
     }
   });
+  if (!input.relayed.empty()) judge_relayed(groups, input, look);
   select_aged(groups, look, input.now);
   list_leaving(groups, input, look);
   std::erase_if(tried_, [this](const auto& entry) { return entry.second.seen != looks_; });
@@ -196,6 +202,25 @@ DrainPlanner::Look DrainPlanner::look(const Input& input) {
     return std::ranges::none_of(groups, [&](const Group& group) { return group.key.first == entry.first; });
   });
   return look;
+}
+
+/// The relay ends what is too old itself.
+void DrainPlanner::judge_relayed(std::vector<Group>& groups, const Input& input, Look& look) {
+  const Routes routes = routes_of(*input.relayed_table);
+  for (const RelayedConnections& relayed : input.relayed) {
+    Group group = judge(relayed.key, routes, input);
+    group.max_age.reset();
+    group.connections = relayed.count;
+    if (group.leaving != nullptr && group.deadline && *group.deadline <= input.now) {
+      Leaving& leaving = *group.leaving;
+      if (leaving.relay_told == base::TimePoint{} || input.now - leaving.relay_told >= kRelayedAgain) {
+        leaving.relay_told = input.now;
+        leaving.reset += relayed.count;
+        look.relayed_due.push_back({relayed.key, leaving.reason, relayed.count});
+      }
+    }
+    groups.push_back(std::move(group));
+  }
 }
 
 /// Of each service the oldest first, at most one in kAgedShare of its connections per kAgedInterval.

@@ -64,12 +64,19 @@ struct LeavingEndpoint {
   std::uint64_t reset = 0;                 ///< Since it began.
 };
 
+/// To an endpoint, by the relay: it knows how many, and ends all of them when it is told to.
+struct RelayedConnections {
+  EndpointKey key;
+  std::size_t count = 0;
+};
+
 class DrainPlanner {
  public:
   static constexpr base::Duration kBackoffMin = std::chrono::seconds(1);  ///< Before a socket is tried again.
   static constexpr base::Duration kBackoffMax = std::chrono::seconds(64);
-  static constexpr base::Duration kIdle = std::chrono::seconds(10);  ///< Between looks when nothing is to do.
-  static constexpr base::Duration kBusy = std::chrono::seconds(1);   ///< While an endpoint is being left.
+  static constexpr base::Duration kIdle = std::chrono::seconds(10);         ///< Between looks when nothing is to do.
+  static constexpr base::Duration kBusy = std::chrono::seconds(1);          ///< While an endpoint is being left.
+  static constexpr base::Duration kRelayedAgain = std::chrono::seconds(5);  ///< Before the relay is told again.
   static constexpr std::size_t kAgedShare = 100;  ///< One of so many connections of a service ends for its age, per
   static constexpr base::Duration kAgedInterval = std::chrono::seconds(1);  ///< such an interval.
   static constexpr unsigned kAgeJitter = 5;  ///< A connection's limit is up to a fifth beyond the service's.
@@ -79,6 +86,10 @@ class DrainPlanner {
     base::WallTime wall{};
     model::RoutingTablePtr table;  ///< Not null.
     const DrainOrders& orders;
+    /// Where the relay's connections may go: the same services with their own endpoints, where `table` has the relay's
+    /// ports. Not null if there are any.
+    model::RoutingTablePtr relayed_table{};
+    std::vector<RelayedConnections> relayed{};
     /// Calls back with every owner record.
     std::function<void(const std::function<void(const mesh_owner&)>&)> for_each_record;
   };
@@ -86,8 +97,14 @@ class DrainPlanner {
     mesh_owner record{};
     DrainReason reason = DrainReason::kRemoved;
   };
+  struct RelayedDue {
+    EndpointKey key;
+    DrainReason reason = DrainReason::kRemoved;
+    std::size_t count = 0;
+  };
   struct Look {
     std::vector<Due> due;
+    std::vector<RelayedDue> relayed_due;
     std::vector<LeavingEndpoint> leaving;  ///< Sorted by frontend and address.
     base::TimePoint next{};                ///< When to look again, if table and orders stay as they are.
   };
@@ -111,6 +128,7 @@ class DrainPlanner {
   struct Leaving {
     DrainReason reason = DrainReason::kRemoved;
     base::TimePoint since{};
+    base::TimePoint relay_told{};
     std::uint64_t reset = 0;
     std::uint64_t seen = 0;  ///< The look that saw it last.
   };
@@ -122,7 +140,10 @@ class DrainPlanner {
   };
 
   void take_table(const model::RoutingTablePtr& table);
-  Group judge(const mesh_owner& record, const Input& input);
+  using Routes = std::unordered_map<model::Frontend, const model::ServiceRoute*, model::FrontendHash>;
+  static Routes routes_of(const model::RoutingTable& table);
+  Group judge(const EndpointKey& key, const Routes& routes, const Input& input);
+  void judge_relayed(std::vector<Group>& groups, const Input& input, Look& look);
   void leave(Group& group, DrainReason reason, std::optional<std::chrono::seconds> timeout, const Input& input);
   [[nodiscard]] Policy policy_of(const model::Frontend& frontend) const;
   bool may_try(const mesh_owner& record, base::TimePoint now, base::TimePoint& next);
@@ -130,7 +151,7 @@ class DrainPlanner {
   void list_leaving(const std::vector<Group>& groups, const Input& input, Look& look);
 
   model::RoutingTablePtr table_;
-  std::unordered_map<model::Frontend, const model::ServiceRoute*, model::FrontendHash> routes_;  // of table_
+  Routes routes_;                                                          // of table_
   std::unordered_map<model::Frontend, Policy, model::FrontendHash> gone_;  // services that had connections
   std::map<EndpointKey, Leaving> leaving_;
   std::unordered_map<std::uint64_t, Tried> tried_;  // by cookie, while the record is there

@@ -47,6 +47,8 @@ std::string_view to_string(Mishap mishap) {
       return "cut off";
     case Mishap::kAborted:
       return "given up";
+    case Mishap::kTls:
+      return "TLS failed";
   }
   return "unknown";
 }

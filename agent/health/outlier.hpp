@@ -29,8 +29,8 @@
 namespace mesh::health {
 
 /// How connections go wrong, as far as it counts here.
-enum class Mishap : std::uint8_t { kRefused, kTimedOut, kUnreachable, kReset, kAborted };
-inline constexpr std::size_t kMishaps = 5;
+enum class Mishap : std::uint8_t { kRefused, kTimedOut, kUnreachable, kReset, kAborted, kTls };
+inline constexpr std::size_t kMishaps = 6;
 std::string_view to_string(Mishap mishap);  ///< "timed out"
 
 /// What connections to one endpoint experienced since the last look.

@@ -37,6 +37,23 @@ constexpr std::string_view why(int errnum) {
 /// No backend's fault: another one would fare no better.
 constexpr bool is_ours(int errnum) { return errnum == EMFILE || errnum == ENFILE; }
 
+/// What a connect() that failed says of the endpoint; null: nothing.
+constexpr EndpointLoad::Counter experience_of(int errnum) {
+  switch (errnum) {
+    case ECONNREFUSED:
+    case ECONNRESET:
+      return &EndpointLoad::refused;
+    case ETIMEDOUT:
+      return &EndpointLoad::timed_out;
+    case EADDRNOTAVAIL:  // this host's own fault, as the next
+    case ENOBUFS:
+    case ENOMEM:
+      return nullptr;
+    default:
+      return &EndpointLoad::unreachable;
+  }
+}
+
 /// Why TLS with a backend failed, for people.
 std::string remedy_for(const tls::Session& session, const std::optional<tls::CertificateFacts>& shown) {
   switch (session.failure()) {
@@ -399,6 +416,7 @@ void Connection::dial() {
     backend_address_ = choice->address;
     load_ = choice->load;
     load_->active.fetch_add(1, std::memory_order_relaxed);
+    load_->count(&EndpointLoad::begun);
     return dial({choice->address.ip, is_mesh_client() ? listener_->mesh_client->port : choice->address.port});
   }
   fail(tried_.empty() ? "no backend is up" : backend_problem_);
@@ -420,7 +438,7 @@ void Connection::on_dialed(int errnum) {
                        {.source = source_, .destination = destination_, .service = mesh_service_});
   }
   if (is_ours(errnum)) return fail("limit: descriptors");
-  if (errnum != 0) return backend_failed(std::string(kNoAnswer));
+  if (errnum != 0) return backend_failed(std::string(kNoAnswer), experience_of(errnum));
   if (originates()) return begin_session();
   if (checked_by_ != nullptr) {
     reply_mesh(MeshReply::kConnected);
@@ -448,7 +466,8 @@ void Connection::begin_session() {
 }
 
 /// Tries another.
-void Connection::backend_failed(std::string reason) {
+void Connection::backend_failed(std::string reason, EndpointLoad::Counter experience) {
+  if (load_ && experience != nullptr) load_->count(experience);
   close_backend();
   if (originates()) {
     session_ = nullptr;
@@ -467,7 +486,11 @@ void Connection::begin_relaying() {
   backend_problem_ = {};
   ListenerStats::add(listener_->stats->relayed);
   state_ = State::kRelaying;
-  active_at_ = host_.loop().now();
+  active_at_ = relayed_since_ = host_.loop().now();
+  if (load_) {
+    load_->count(&EndpointLoad::established);
+    load_->open.fetch_add(1, std::memory_order_relaxed);
+  }
   host_.loop().arm(deadline_, active_at_ + listener_->settings.limits.idle_timeout);
   relay();
 }
@@ -616,6 +639,12 @@ void Connection::close_backend() {
   load_.reset();
 }
 
+base::Duration Connection::age_limit(std::chrono::seconds max_age) const {
+  base::Random random(key_of(source_.ip) ^ source_.port);
+  const auto whole = std::chrono::duration_cast<base::Duration>(max_age);
+  return whole + base::Duration(static_cast<std::int64_t>(random.uniform() * static_cast<double>(whole.count()) / 5));
+}
+
 void Connection::cut(std::string_view reason) {
   if (state_ == State::kEnded) return;
   end(state_ == State::kRelaying ? listener_->stats->ended : listener_->stats->failed, reason, true);
@@ -623,7 +652,12 @@ void Connection::cut(std::string_view reason) {
 
 /// `reset`: both sides shall see that it did not end as it should have.
 void Connection::end(Tally& tally, std::string_view reason, bool reset) {
-  if (std::exchange(state_, State::kEnded) == State::kEnded) return;
+  const State before = std::exchange(state_, State::kEnded);
+  if (before == State::kEnded) return;
+  if (before == State::kRelaying && load_) {
+    load_->count(reset && backend_.broken ? &EndpointLoad::cut_off : &EndpointLoad::closed);
+    load_->open.fetch_sub(1, std::memory_order_relaxed);
+  }
   tally.add(reason);
   if (reset) {
     const linger at_once{.l_onoff = 1, .l_linger = 0};

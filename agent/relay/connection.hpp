@@ -75,6 +75,12 @@ class Connection {
   void recheck(const ListenerPtr& now);
   /// Ends it at once, whatever its state.
   void cut(std::string_view reason);
+  /// Its endpoint, while it is relayed; else null.
+  [[nodiscard]] const EndpointLoad* endpoint() const { return state_ == State::kRelaying ? load_.get() : nullptr; }
+  /// When the relay began to pass bytes on.
+  [[nodiscard]] base::TimePoint relayed_since() const { return relayed_since_; }
+  /// How old it may become: up to a fifth beyond what the service says, so that not all end at once.
+  [[nodiscard]] base::Duration age_limit(std::chrono::seconds max_age) const;
 
   [[nodiscard]] const ListenerPtr& listener() const { return listener_; }
   std::size_t place = 0;        ///< The host's.
@@ -145,7 +151,7 @@ class Connection {
   void on_dialed(int errnum);
   void accepted();
   void begin_session();
-  void backend_failed(std::string reason);
+  void backend_failed(std::string reason, EndpointLoad::Counter experience = &EndpointLoad::not_agreed);
   void handshake_failed(std::string reason);
   [[nodiscard]] std::string failure_label() const;
   void complain();
@@ -190,6 +196,7 @@ class Connection {
   std::vector<std::uint32_t> tried_;
   base::SocketAddress backend_address_;
   std::string backend_problem_;  ///< Why the last one that was tried is not connected.
+  base::TimePoint relayed_since_{};
   base::TimePoint active_at_{};  ///< When a byte went either way last.
   io::MemberWatch<Connection, &Connection::on_client> client_watch_{*this};
   io::MemberWatch<Connection, &Connection::on_backend> backend_watch_{*this};

@@ -2,27 +2,19 @@
 #include "relay/target.hpp"
 
 #include <algorithm>
-#include <unordered_map>
 #include <utility>
 
 #include "balance/weighted.hpp"
 
 namespace mesh::relay {
 
-Target::Target(model::ServiceRoutePtr route, const Target* previous) : route_(std::move(route)) {
+Target::Target(model::ServiceRoutePtr route, EndpointLoads& loads, const Target* previous) : route_(std::move(route)) {
   balance::build_table(*route_, table_);
-  std::unordered_map<base::SocketAddress, std::shared_ptr<EndpointLoad>> known;
-  if (previous != nullptr) {
-    for (std::size_t i = 0; i < previous->loads_.size(); ++i) {
-      const auto& endpoint = previous->route_->service->endpoints[previous->route_->routes[i].endpoint];
-      known.emplace(endpoint.address, previous->loads_[i]);
-    }
-    turn_ = previous->turn_.load(std::memory_order_relaxed);
-  }
+  if (previous != nullptr) turn_ = previous->turn_.load(std::memory_order_relaxed);
+  const model::Service& service = *route_->service;
   for (const model::Route& one : route_->routes) {
-    auto& load = known[route_->service->endpoints[one.endpoint].address];
-    if (!load) load = std::make_shared<EndpointLoad>();
-    loads_.push_back(load);
+    loads_.push_back(loads.at({service.frontend.address, service.endpoints[one.endpoint].address}));
+    loads_.back()->max_age = static_cast<std::uint32_t>(service.drain.max_age.count());
   }
 }
 

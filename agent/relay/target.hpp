@@ -12,19 +12,15 @@
 #include "balance/table.hpp"
 #include "base/random.hpp"
 #include "model/routing.hpp"
+#include "relay/endpoint_load.hpp"
 
 namespace mesh::relay {
-
-/// How many connections of this relay an endpoint has. Shared by all workers, and from one table to the next.
-struct EndpointLoad {
-  std::atomic<std::uint32_t> active = 0;
-};
 
 /// Immutable but for what it counts; any number of threads draw from it.
 class Target {
  public:
-  /// `previous`: what the same service had until now; its loads are carried on. May be null.
-  Target(model::ServiceRoutePtr route, const Target* previous);
+  /// `loads`: of all services. `previous`: what the same service had until now, whose turn is carried on; may be null.
+  Target(model::ServiceRoutePtr route, EndpointLoads& loads, const Target* previous);
 
   struct Choice {
     std::uint32_t route = 0;  ///< For `tried`.

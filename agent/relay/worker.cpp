@@ -16,6 +16,7 @@ namespace {
 
 constexpr base::log::Logger kLog{"relay"};
 constexpr int kAcceptsPerStep = 16;                            // then those who are connected have their turn
+constexpr std::size_t kAgedShare = 100;                        // one of so many ends for its age, each second
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // after accept() failed for want of something
 
 std::string_view to_string(Refusal refusal) {
@@ -69,6 +70,40 @@ struct Worker::Acceptor {
   io::MemberOperation<Acceptor, &Acceptor::on_accepted> accepting{*this};
   io::MemberTimer<Acceptor, &Acceptor::on_pause> pause{*this};
 };
+
+void Worker::leave(std::shared_ptr<const EndpointLoad> endpoint) {
+  post([this, endpoint = std::move(endpoint)] {
+    for (std::size_t i = connections_.size(); i > 0; --i) {  // from behind: one that ends gives its place to the last
+      if (connections_[i - 1]->endpoint() == endpoint.get()) connections_[i - 1]->cut("endpoint left");
+    }
+  });
+}
+
+/// As the agent does with connections that the kernel knows: the oldest first, a few of a listener's at a time.
+void Worker::end_aged() {
+  post([this] {
+    struct Aged {
+      std::size_t all = 0;
+      std::vector<Connection*> connections;
+    };
+    std::map<const Listener*, Aged> listeners;
+    const base::TimePoint now = loop().now();
+    for (const auto& connection : connections_) {
+      const EndpointLoad* endpoint = connection->endpoint();
+      if (endpoint == nullptr || endpoint->max_age == 0) continue;
+      Aged& aged = listeners[connection->listener().get()];
+      ++aged.all;
+      const auto age = now - connection->relayed_since();
+      if (age >= connection->age_limit(std::chrono::seconds(endpoint->max_age)))
+        aged.connections.push_back(connection.get());
+    }
+    for (auto& [listener, aged] : listeners) {
+      std::ranges::sort(aged.connections, {}, &Connection::relayed_since);
+      aged.connections.resize(std::min(aged.connections.size(), (aged.all + kAgedShare - 1) / kAgedShare));
+      for (Connection* connection : aged.connections) connection->cut("max_age");
+    }
+  });
+}
 
 base::Result<std::unique_ptr<Worker>> Worker::make(io::LoopKind kind, std::uint64_t seed, Places& places) {
   return std::unique_ptr<Worker>(new Worker(MESH_TRY(io::make_loop(kind, 1024)), seed, places));

@@ -27,6 +27,12 @@ class Worker final : public ConnectionHost {
   /// From any thread. Connections stay with the listener that they began with.
   void set_listeners(std::vector<ListenerPtr> listeners);
 
+  // From any thread, of connections that are relayed.
+  /// Ends those to an endpoint.
+  void leave(std::shared_ptr<const EndpointLoad> endpoint);
+  /// Ends some of those that are older than their service wants: to be called every second.
+  void end_aged();
+
   /// Whether a connection may still come: until it has taken back all listeners.
   [[nodiscard]] bool accepting() const { return orders_pending_ > 0 || accepting_; }
   /// Runs `work` on the worker's thread soon. From any thread.

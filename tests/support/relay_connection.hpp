@@ -72,7 +72,7 @@ class ConnectionTest : public ::testing::Test, public relay::ConnectionHost {
       route->routes.push_back({static_cast<std::uint32_t>(i), 1});
     }
     route->service = service;
-    listener->fallback = std::make_shared<const relay::Target>(route, nullptr);
+    listener->fallback = std::make_shared<const relay::Target>(route, loads_, nullptr);
     if (mode == relay::Mode::kTerminate) {
       const auto pair = make_certificate("shop.test", std::chrono::system_clock::now() + 1h);
       tls::ServerOptions options;
@@ -157,6 +157,7 @@ class ConnectionTest : public ::testing::Test, public relay::ConnectionHost {
   base::Random random_{1};
   std::vector<std::byte> input_ = std::vector<std::byte>(relay::kInputBytes);
   std::vector<std::byte> plain_ = std::vector<std::byte>(relay::kPlainBytes);
+  relay::EndpointLoads loads_;
   std::shared_ptr<relay::ListenerStats> stats_ = std::make_shared<relay::ListenerStats>();
   std::vector<std::string> dialed_;
   std::set<std::string> refusing_;

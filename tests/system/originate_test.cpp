@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <fstream>
 #include <thread>
 
 #include "tests/support/agent_test.hpp"
@@ -208,6 +209,110 @@ TEST_F(OriginateTest, a_server_that_wants_a_certificate_gets_it_and_one_without_
                   "originate}}]\n",
                   hosts_[0]->v4(7000)));
   EXPECT_TRUE(fails_for("tls: not_tls")) << listener("pay:443");
+}
+
+/// Opens connections to pay and holds them; says "NAME" of each one's server, and "end NAME" when it ended.
+constexpr const char* kHolder = R"(
+import selectors, socket, sys
+ready = selectors.DefaultSelector()
+for _ in range(int(sys.argv[1])):
+    s = socket.create_connection(('240.64.0.10', 443))
+    name = s.makefile().readline().strip()
+    print(name, flush=True)
+    ready.register(s, selectors.EVENT_READ, name)
+while True:
+    for key, _ in ready.select():
+        try:
+            key.fileobj.recv(1)
+        except OSError:
+            pass
+        print('end', key.data, flush=True)
+        ready.unregister(key.fileobj)
+)";
+
+TEST_F(OriginateTest, connections_to_a_drained_endpoint_end_after_its_timeout_and_no_others) {
+  for (const Host* host : hosts_) serve(*host, "pay");
+  std::string text = body();
+  text.replace(text.find("balance: round_robin"), 0, "drain_timeout: 2s, ");
+  start(text);
+  ASSERT_TRUE(answers(*pod_));
+  const Process holder = Process::start(lab_->on(*pod_, "apps", "held.log"), {"python3", "-c", kHolder, "6"});
+  const auto said = [&](const std::string& line) {
+    std::ifstream in(file("held.log"));
+    int count = 0;
+    for (std::string one; std::getline(in, one);) count += one == line;
+    return count;
+  };
+  ASSERT_TRUE(eventually(seconds(10), [&] { return said("web1") + said("web2") == 6; }));
+  const int to_first = said("web1");
+  ASSERT_GT(to_first, 0);
+  ASSERT_GT(said("web2"), 0);
+  const auto drain = [&](const std::string& what) -> Json {
+    for (const Json& one : agent_->json({"drain", "--list"})["items"]) {
+      if (one["endpoint"] == hosts_[0]->v4(kPort)) return one[what];
+    }
+    return {};
+  };
+  ASSERT_EQ(agent_->ctl({"drain", "pay", hosts_[0]->v4(kPort)}).code, 0);
+  EXPECT_TRUE(eventually(seconds(5), [&] { return drain("connections") == to_first; })) << drain("connections");
+  EXPECT_EQ(said("end web1"), 0) << "not before its time";
+  EXPECT_TRUE(eventually(seconds(10), [&] { return said("end web1") == to_first; })) << file("held.log");
+  EXPECT_TRUE(eventually(seconds(5), [&] { return drain("connections") == 0; })) << drain("connections");
+  EXPECT_NE(agent_->log().find(fmt::format("\"reason\":\"drained\",\"connections\":{}}}", to_first)),
+            std::string::npos);
+  EXPECT_EQ(said("end web2"), 0);
+  EXPECT_NE(agent_->http("/metrics")
+                .find(fmt::format("mesh_relay_ended_total{{listener=\"pay:443\",how=\"endpoint left\"}} {}", to_first)),
+            std::string::npos);
+}
+
+TEST_F(OriginateTest, an_endpoint_that_fails_behind_the_relay_is_ejected) {
+  for (const Host* host : hosts_) serve(*host, "pay");
+  std::string text = body();
+  text.replace(text.find("balance: round_robin"), 0, "ejection: {consecutive_failures: 3, base_time: 60s}, ");
+  start(text);
+  ASSERT_TRUE(answers(*pod_));
+  const auto state = [&] {
+    for (const Json& item : agent_->json({"endpoints", "pay"})["items"]) {
+      if (item["address"] == hosts_[0]->v4(kPort)) return item;
+    }
+    return Json{};
+  };
+  EXPECT_EQ(state()["ejection"], "");
+  backends_[0].kill();
+  // Somebody else's certificate: TLS fails, connect() does not.
+  const Process other =
+      Process::start(lab_->on(*hosts_[0], "servers", "backends.log"),
+                     {"python3", tls_backend(), "web1", file("self.crt"), file("self.key"), std::to_string(kPort)});
+  EXPECT_TRUE(eventually(seconds(30),
+                         [&] {
+                           EXPECT_EQ(ask(*pod_), "web2") << "another is tried";
+                           return state()["ejection"] == "ejected";
+                         }))
+      << state() << agent_->log();
+  EXPECT_NE(agent_->log().find("TLS failed"), std::string::npos);
+  const auto retries = [&] { return listener("pay:443").value("retries", 0); };
+  std::this_thread::sleep_for(seconds(2));  // the relay has its orders, and its report is newer
+  const int before = retries();
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(ask(*pod_), "web2");
+  std::this_thread::sleep_for(seconds(2));
+  EXPECT_EQ(retries(), before) << "it is not asked any more";
+}
+
+TEST_F(OriginateTest, old_connections_end_where_the_service_says_so) {
+  for (const Host* host : hosts_) serve(*host, "pay");
+  std::string text = body();
+  text.replace(text.find("balance: round_robin"), 0, "max_connection_age: 2s, ");
+  start(text);
+  ASSERT_TRUE(answers(*pod_));
+  const Process holder = Process::start(lab_->on(*pod_, "apps", "held.log"), {"python3", "-c", kHolder, "2"});
+  const auto ended = [&] {
+    for (const Json& one : listener("pay:443")["ended"]) {
+      if (one["name"] == "max_age") return one["count"].get<int>();
+    }
+    return 0;
+  };
+  EXPECT_TRUE(eventually(seconds(15), [&] { return ended() == 2; })) << listener("pay:443");
 }
 
 TEST_F(OriginateTest, without_a_relay_connections_are_refused_and_plain_services_go_on) {

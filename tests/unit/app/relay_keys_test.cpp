@@ -85,7 +85,8 @@ TEST(RelayServices, are_those_that_listeners_name_as_they_are_routed) {
                                             .algorithm = "maglev",
                                             .maglev_size = 4093,
                                             .endpoints = {{"10.0.0.2:80", 5}},
-                                            .full_name = "web:80"}));
+                                            .full_name = "web:80",
+                                            .frontend = "240.0.0.1:80"}));
 }
 
 LoadResult parse_mesh(const std::string& mesh) {

@@ -55,6 +55,8 @@ class Drain : public ::testing::Test {
                            .wall = base::WallTime(now_.time_since_epoch()),
                            .table = table_,
                            .orders = orders_,
+                           .relayed_table = relayed_table_,
+                           .relayed = relayed_,
                            .for_each_record = [this](const auto& visit) { std::ranges::for_each(records_, visit); }});
     return last_;
   }
@@ -70,6 +72,8 @@ class Drain : public ::testing::Test {
   DrainPlanner planner_;
   DrainOrders orders_;
   model::RoutingTablePtr table_;
+  model::RoutingTablePtr relayed_table_;
+  std::vector<RelayedConnections> relayed_;
   std::vector<mesh_owner> records_;
   base::TimePoint now_{seconds(1000)};
   DrainPlanner::Look last_;
@@ -96,6 +100,47 @@ TEST_F(Drain, connections_of_a_removed_endpoint_are_due_after_the_timeout_and_on
   EXPECT_EQ(last_.next, now_ + seconds(1));
   pass(seconds(1));
   EXPECT_EQ(due(), (Cookies{1, 2}));
+}
+
+TEST_F(Drain, connections_of_the_relay_are_judged_by_the_endpoints_behind_it) {
+  model::Service service = two_endpoints();
+  service.drain.timeout = seconds(5);
+  service.drain.max_age = seconds(1);
+  model::Service stand_in = service;
+  stand_in.endpoints = {{.address = support::address("127.0.0.1:15400")}};
+  const auto route = [&](const model::Service& of) {
+    return support::table({balance::route_service(std::make_shared<const model::Service>(of), nullptr, nullptr)},
+                          ++generation_);
+  };
+  table_ = route(stand_in);
+  relayed_table_ = route(service);
+  const EndpointKey first{{support::address(kVip), model::Protocol::kTcp}, support::address(kFirst)};
+  relayed_ = {{first, 3}, {{first.first, support::address(kSecond)}, 1}};
+  connect("127.0.0.1:15400", 1);  // an application's, to the relay
+  EXPECT_EQ(due(), Cookies{});
+  EXPECT_TRUE(last_.leaving.empty());
+  orders_[first] = {.since = base::WallTime(now_.time_since_epoch())};
+  EXPECT_EQ(due(), Cookies{});
+  ASSERT_EQ(last_.leaving.size(), 1U);
+  EXPECT_EQ(last_.leaving[0].connections, 3U);
+  EXPECT_EQ(last_.leaving[0].reason, DrainReason::kDrained);
+  EXPECT_TRUE(last_.relayed_due.empty());
+  pass(seconds(5));
+  EXPECT_EQ(due(), Cookies{}) << "the application's ends by itself";
+  ASSERT_EQ(last_.relayed_due.size(), 1U);
+  EXPECT_EQ(last_.relayed_due[0].key, first);
+  EXPECT_EQ(last_.relayed_due[0].count, 3U);
+  pass(seconds(1));
+  look();
+  EXPECT_TRUE(last_.relayed_due.empty()) << "it was told, and says soon what became of it";
+  relayed_[0].count = 1;
+  pass(DrainPlanner::kRelayedAgain);
+  look();
+  ASSERT_EQ(last_.relayed_due.size(), 1U) << "one came late";
+  EXPECT_EQ(last_.leaving[0].reset, 4U);
+  relayed_.clear();
+  orders_.clear();
+  EXPECT_TRUE(look().leaving.empty());
 }
 
 TEST_F(Drain, a_service_that_goes_keeps_the_timeout_it_had) {

@@ -290,6 +290,38 @@ TEST_F(ConnectionTest, a_backend_that_speaks_no_tls_or_nothing_is_told_apart) {
   EXPECT_EQ(failed().at("backend gave up"), 1U);
 }
 
+TEST_F(ConnectionTest, what_is_experienced_with_endpoints_is_counted) {
+  refusing_ = {"10.0.0.1:80"};
+  const auto of = [&](int endpoint) {
+    return loads_.find(
+        {base::SocketAddress{}, *base::SocketAddress::parse("10.0.0." + std::to_string(endpoint) + ":80")});
+  };
+  connect(make_originating(2));
+  EXPECT_EQ(of(1)->refused, 1U);
+  EXPECT_EQ(connection_->endpoint(), nullptr) << "not relayed yet";
+  tls::ServerSession server(server_);
+  serve(server);
+  ASSERT_NE(connection_->endpoint(), nullptr);
+  EXPECT_EQ(connection_->endpoint(), of(2).get());
+  EXPECT_EQ(of(2)->established, 1U);
+  EXPECT_EQ(of(2)->open, 1U);
+  connection_->cut("endpoint left");
+  EXPECT_EQ(endings(), (Counts{{"endpoint left", 1}}));
+  EXPECT_EQ(of(2)->open, 0U);
+  EXPECT_EQ(of(2)->active, 0U);
+  EXPECT_EQ(of(2)->closed, 1U);
+  EXPECT_EQ(of(2)->cut_off, 0U) << "that was not the endpoint";
+  connect(make_originating());
+  EXPECT_EQ(of(1)->refused, 2U);
+  refusing_.clear();
+  connect(make_originating());
+  ASSERT_EQ(::send(backend_.get(), "SSH-2.0-OpenSSH\r\n", 17, 0), 17);
+  step();
+  EXPECT_EQ(of(1)->not_agreed, 1U);
+  EXPECT_EQ(of(1)->begun, 3U);
+  EXPECT_EQ(of(1)->active, 0U);
+}
+
 TEST_F(ConnectionTest, without_usable_files_nothing_is_sent) {
   auto listener = make_originating();
   listener->backend_tls.reset();
