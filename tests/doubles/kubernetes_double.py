@@ -256,6 +256,7 @@ def slice_of(name, space, addresses):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as a real API server: else a second event within 40 ms waits for the ACK of the first
     server_version = "kubernetes-double"
 
     def log_message(self, *_):
