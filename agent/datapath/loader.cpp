@@ -412,6 +412,17 @@ base::Result<Census> Datapath::make_census() const {
                        .files = programs_->program_fd("mesh_meet_files")});
 }
 
+base::Result<Guard> Datapath::make_guard() const {
+  if (!features_.guard) {
+    return base::fail(base::ErrorKind::kUnsupported, "see plaintext to workloads of the mesh: no program for it",
+                      "`meshctl check` says why");
+  }
+  return Guard({.guard = programs_->program_fd("mesh_guard"),
+                .guarded = programs_->map_fd("guarded"),
+                .counts = programs_->map_fd("guard_counts")},
+               directory_.links_folder() + "/guard");
+}
+
 base::Result<void> Datapath::detach() {
   MESH_CHECK(detach_others(directory_.links_folder(), {}));
   return directory_.remove_all();

@@ -22,6 +22,7 @@
 #include "base/error.hpp"
 #include "datapath/bpf_map_store.hpp"
 #include "datapath/census.hpp"
+#include "datapath/guard.hpp"
 #include "datapath/hooks.hpp"
 #include "datapath/image.hpp"
 #include "datapath/kill.hpp"
@@ -109,6 +110,9 @@ class Datapath {
 
   /// Looks for sockets of records; likewise.
   [[nodiscard]] base::Result<Census> make_census() const;
+
+  /// Nothing is guarded yet; what an earlier agent guards stays so until the first update. kUnsupported before 5.17.
+  [[nodiscard]] base::Result<Guard> make_guard() const;
 
   /// Removes links, maps and the directory while this object holds the lock. The maps stay readable until it is gone.
   base::Result<void> detach();

@@ -58,6 +58,15 @@ bool has_kernel_function(const KernelTypes& kernel, const char* name) {
   return kernel && ::btf__find_by_name_kind(kernel.get(), name, BTF_KIND_FUNC) > 0;
 }
 
+bool has_field(const KernelTypes& kernel, const char* type, std::string_view field) {
+  const int id = kernel ? ::btf__find_by_name_kind(kernel.get(), type, BTF_KIND_STRUCT) : -1;
+  if (id <= 0) return false;
+  const btf_type* const found = ::btf__type_by_id(kernel.get(), static_cast<std::uint32_t>(id));
+  const std::span fields(::btf_members(found), ::btf_vlen(found));
+  return std::ranges::any_of(
+      fields, [&](const btf_member& one) { return field == ::btf__name_by_offset(kernel.get(), one.name_off); });
+}
+
 /// Loads a program that does nothing there: libbpf's own probe of this type asks in a way that newer kernels refuse.
 bool has_tracepoint(const KernelTypes& kernel, std::string_view name) {
   const std::string type = "btf_trace_" + std::string(name);
@@ -103,6 +112,7 @@ std::vector<Optional> optional_programs() {
   return {{"explain", &KernelFeatures::explain, {"mesh_explain_pick"}},
           {"census", &KernelFeatures::census, {"mesh_meet_tcp", "mesh_meet_udp", "mesh_meet_files"}},
           {"kill", &KernelFeatures::kill, {"mesh_kill_tcp", "mesh_kill_udp"}},
+          {"guard", &KernelFeatures::guard, {"mesh_guard"}},
           {"tracing", &KernelFeatures::tracing, std::move(tracers)}};
 }
 
@@ -153,6 +163,7 @@ KernelFeatures probe_kernel_features(ProgramImage image) {
   features.census = has_kernel_function(kernel, "bpf_iter_tcp") && has_kernel_function(kernel, "bpf_iter_udp") &&
                     has_kernel_function(kernel, "bpf_iter_task_file") &&
                     has_kernel_function(kernel, "bpf_sock_from_file");
+  features.guard = has_field(kernel, "bpf_sk_lookup_kern", "ingress_ifindex");
   features.explain = ::libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SYSCALL, nullptr) == 1;
   const std::vector<Optional> optional = optional_programs();
   std::vector<std::string_view> wanted;
@@ -219,6 +230,7 @@ base::Result<Programs> Programs::open_as(ProgramImage image, const TableSizes& s
   }
   set_moving_autoload(object, false);
   ::bpf_map__set_autocreate(find_map(object, "doomed"), features.kill);
+  for (const char* map : {"guarded", "guard_counts"}) ::bpf_map__set_autocreate(find_map(object, map), features.guard);
   for (const Optional& some : optional_programs()) {
     for (const std::string_view program : some.programs) set_autoload(object, program, features.*some.has);
   }

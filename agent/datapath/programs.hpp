@@ -33,6 +33,7 @@ struct KernelFeatures {
   bool kernel_read = false;     ///< bpf_probe_read_kernel: they are copied
   bool kill = false;            ///< The iterators of kill.bpf.c, with bpf_sock_destroy.
   bool census = false;          ///< The iterators of census.bpf.c.
+  bool guard = false;           ///< guard.bpf.c: plaintext to workloads of the mesh is seen and can be refused.
   bool tracing = false;  ///< The programs of tracers.hpp. Without: no connect latency, errors are guessed at close.
   std::vector<Refusal> refused;
 

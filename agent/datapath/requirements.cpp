@@ -99,6 +99,8 @@ constexpr const char* kWithoutKill =
     "connections to drained endpoints are reset by sock_diag, which has to list all sockets: no bpf_sock_destroy";
 constexpr const char* kWithoutCensus =
     "records that nobody ended (of the kernel's own sockets) are not found: no iterators over sockets and files";
+constexpr const char* kWithoutGuard =
+    "plaintext to workloads of relay.mesh.services is neither counted nor refused: sk_lookup programs don't see enough";
 constexpr const char* kWithoutTracing =
     "no connect latency, and how a connection failed is guessed when it is closed: no programs on tracepoints";
 
@@ -125,6 +127,8 @@ std::vector<Requirement> probe_requirements(const std::string& cgroup_root, cons
   add("kill", features.kill, "connections are reset by the kernel programs", kWithoutKill, "use Linux 6.5 or newer");
   add("census", features.census, "records whose socket is gone are found and freed", kWithoutCensus,
       "use Linux 5.11 or newer");
+  add("guard", features.guard, "plaintext to workloads of the mesh can be counted and refused", kWithoutGuard,
+      "use Linux 5.17 or newer");
   add("tracing", features.tracing, "connect latency and errors are seen when they happen", kWithoutTracing,
       "use Linux 5.14 or newer");
   return result;

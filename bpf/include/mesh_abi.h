@@ -19,6 +19,7 @@
  * reasons (per CPU). Samples: events (ring buffer).
  * Per socket: owner (ARRAY, found by the socket's cookie; mesh_owner.h), udp_peers and mptcp_owner (socket storage).
  * Per client: affinity (HASH). While connections are reset: doomed (HASH, not pinned).
+ * Before workloads of the mesh: guarded and guard_counts (HASH, not pinned; guard.bpf.c).
  *
  * Layout compatibility: structs only grow at their end, and then MESH_LAYOUT_MINOR grows. A loader moves the contents
  * of maps between minors element by element (the common prefix is copied, the rest is zero), in both directions. Any
@@ -270,6 +271,29 @@ struct mesh_doomed {
 #define MESH_DOOMED_REFUSED 2u /* by the kernel */
 #define MESH_DOOMED_MAX 16384u /* sockets of one pass; more take more passes */
 
+/* An endpoint on this host that plaintext is counted or refused at. */
+struct mesh_guard_key {
+  __u8 addr[16];
+  __be16 port_be;
+  __u16 zero;
+};
+
+struct mesh_guarded {
+  __u64 until_ns; /* CLOCK_BOOTTIME; plaintext is taken until then. 0: never, MESH_FOREVER: for good */
+  __u32 service;  /* its key in guard_counts */
+  __u32 zero;
+};
+
+struct mesh_guard_counts { /* of a service, per CPU */
+  __u64 taken;
+  __u64 refused;
+  __u64 seen_ns; /* CLOCK_BOOTTIME, of the last one */
+  __u8 source[16];
+};
+
+#define MESH_GUARDED_MAX 65536u        /* endpoints */
+#define MESH_GUARD_SERVICES_MAX 10000u /* as many as the mesh may have */
+
 struct mesh_control {
   __u32 magic;
   __u16 layout_major;
@@ -305,6 +329,9 @@ MESH_NO_PADDING(mesh_affinity);
 MESH_NO_PADDING(mesh_udp_peer);
 MESH_NO_PADDING(mesh_udp_peers);
 MESH_NO_PADDING(mesh_doomed);
+MESH_NO_PADDING(mesh_guard_key);
+MESH_NO_PADDING(mesh_guarded);
+MESH_NO_PADDING(mesh_guard_counts);
 MESH_NO_PADDING(mesh_control);
 #undef MESH_NO_PADDING
 static_assert(sizeof(mesh_frontend_key) == 20 && sizeof(mesh_service) == 32 && sizeof(mesh_range) == 32);

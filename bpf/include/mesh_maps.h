@@ -66,6 +66,24 @@ MESH_MAP struct {
   __type(value, struct mesh_doomed);
 } doomed SEC(".maps");
 
+/* Of guard.bpf.c, whose link alone keeps them when the agent goes; the next agent makes new ones. Only the agent adds
+ * elements. */
+MESH_MAP struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, MESH_GUARDED_MAX);
+  __type(key, struct mesh_guard_key);
+  __type(value, struct mesh_guarded);
+} guarded SEC(".maps");
+
+MESH_MAP struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, MESH_GUARD_SERVICES_MAX);
+  __type(key, __u32);
+  __type(value, struct mesh_guard_counts);
+} guard_counts SEC(".maps");
+
 MESH_MAP struct {
   __uint(type, BPF_MAP_TYPE_SK_STORAGE);
   __uint(map_flags, BPF_F_NO_PREALLOC);
