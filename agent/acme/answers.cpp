@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "base/rfc3339.hpp"
 
 namespace mesh::acme {
 namespace {
@@ -97,49 +97,6 @@ bool is_token(std::string_view token) {
   });
 }
 
-/// RFC 3339; years 1970 to 2200.
-std::optional<base::WallTime> time_of(std::string_view value) {
-  const auto number = [&](std::size_t at, std::size_t size, int most) -> std::optional<int> {
-    int result = 0;
-    if (at + size > value.size()) return std::nullopt;
-    const char* end = value.data() + at + size;
-    const auto [stop, problem] = std::from_chars(value.data() + at, end, result);
-    if (problem != std::errc{} || stop != end || result < 0 || result > most) return std::nullopt;
-    return result;
-  };
-  if (value.size() < 20 || value[4] != '-' || value[7] != '-' || (value[10] != 'T' && value[10] != 't') ||
-      value[13] != ':' || value[16] != ':') {
-    return std::nullopt;
-  }
-  const auto year = number(0, 4, 2200), month = number(5, 2, 12), day = number(8, 2, 31), hour = number(11, 2, 23),
-             minute = number(14, 2, 59), second = number(17, 2, 60);
-  if (!year || !month || !day || !hour || !minute || !second || *year < 1970 || *month < 1 || *day < 1) {
-    return std::nullopt;
-  }
-  std::size_t at = 19;
-  if (value[at] == '.') {
-    for (++at; at < value.size() && value[at] >= '0' && value[at] <= '9'; ++at) continue;
-  }
-  int offset_minutes = 0;
-  if (at + 1 == value.size() && (value[at] == 'Z' || value[at] == 'z')) {
-    offset_minutes = 0;
-  } else if (at + 6 == value.size() && (value[at] == '+' || value[at] == '-') && value[at + 3] == ':') {
-    const auto hours = number(at + 1, 2, 23), minutes = number(at + 4, 2, 59);
-    if (!hours || !minutes) return std::nullopt;
-    offset_minutes = (*hours * 60 + *minutes) * (value[at] == '-' ? -1 : 1);
-  } else {
-    return std::nullopt;
-  }
-  std::tm parts{};
-  parts.tm_year = *year - 1900;
-  parts.tm_mon = *month - 1;
-  parts.tm_mday = *day;
-  parts.tm_hour = *hour;
-  parts.tm_min = *minute;
-  parts.tm_sec = *second;
-  return base::WallTime{std::chrono::seconds(::timegm(&parts)) - std::chrono::minutes(offset_minutes)};
-}
-
 }  // namespace
 
 bool is_good_url(std::string_view url) {
@@ -210,8 +167,8 @@ base::Result<Window> parse_renewal_info(std::string_view body) {
   const Json json = MESH_TRY(read(body));
   const auto window = json.find("suggestedWindow");
   if (window == json.end() || !window->is_object()) return broken("it suggests no window");
-  const auto start = time_of(text(*window, "start"));
-  const auto end = time_of(text(*window, "end"));
+  const auto start = base::parse_rfc3339(text(*window, "start"));
+  const auto end = base::parse_rfc3339(text(*window, "end"));
   if (!start || !end || *end <= *start) return broken("the window that it suggests is none");
   return Window{*start, *end};
 }

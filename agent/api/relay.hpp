@@ -362,6 +362,28 @@ struct RelayReport {
   }
 };
 
+/// What came past the relay, in plaintext, to this node's endpoints of a service of the mesh. The agent sees to it.
+struct PlaintextView {
+  std::string service;              ///< "web:80"
+  bool taken = false;               ///< Such connections are; else they are refused.
+  std::string ends_at;              ///< From then on they are refused; empty: at all times.
+  std::optional<double> ends_in_s;  ///< Negative: since so long.
+  std::uint64_t connections = 0;    ///< That were taken, since the agent's start.
+  std::uint64_t refused = 0;        ///< Likewise.
+  std::string source;               ///< Of the last one; empty: there was none.
+  std::string error;                ///< Why it is not so.
+  static void fields(auto& self, auto& visit) {
+    visit("service", self.service);
+    visit("taken", self.taken);
+    visit("ends_at", self.ends_at);
+    visit("ends_in_s", self.ends_in_s);
+    visit("connections", self.connections);
+    visit("refused", self.refused);
+    visit("source", self.source);
+    visit("error", self.error);
+  }
+};
+
 /// The relay in Status.
 struct RelayView {
   bool wanted = false;     ///< The configuration has listeners.
@@ -372,6 +394,7 @@ struct RelayView {
   std::vector<std::string> errors;         ///< Services that listeners name and that are none.
   std::vector<std::string> socket_errors;  ///< Network namespaces in which services that need the relay are refused.
   std::string exempt_error;                ///< Why its own connections are not left alone by the hooks.
+  std::vector<PlaintextView> plaintext;    ///< Of services of the mesh where somebody looks.
   RelayReport report;
   static void fields(auto& self, auto& visit) {
     visit("wanted", self.wanted);
@@ -382,6 +405,7 @@ struct RelayView {
     visit("errors", self.errors);
     visit("socket_errors", self.socket_errors);
     visit("exempt_error", self.exempt_error);
+    visit("plaintext", self.plaintext);
     visit("loop", self.report.loop);
     visit("workers", self.report.workers);
     visit("listeners", self.report.listeners);

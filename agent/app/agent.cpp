@@ -223,6 +223,7 @@ void Agent::detach(Reply<api::DetachView> reply) {
   watcher_->stop();
   drainer_->stop();
   reconciler_->stop();
+  relay_->stop();
   // Not destroyed: its operations are in flight on this loop, which still runs until the answer is sent.
   if (canary_) canary_->watch({});
   api::DetachView view;

@@ -277,7 +277,8 @@ base::Result<void> Agent::make_relay() {
                                [this] {
                                  return base::find_net_namespaces(cgroup_folders(), own_cgroup_.folder,
                                                                   kOutboundNamespacesMax, base::OwnNamespace::kAlways);
-                               }});
+                               },
+                           .make_guard = [this] { return datapath_->make_guard(); }});
   // The last good state knows of no listeners: a relay that runs goes on as it is.
   if (!start_.refused) relay_->set_settings(start_.config.relay);
   return relay_->start();

@@ -21,6 +21,7 @@
 #include "datapath/writer.hpp"
 #include "discovery/merge.hpp"
 #include "io/loop.hpp"
+#include "relay/plaintext.hpp"
 
 namespace mesh::app {
 namespace {
@@ -195,12 +196,42 @@ void check_self_test(const AgentSettings& settings, const std::string& cgroup_ro
 
 }  // namespace
 
-api::CheckReport check_host(const AgentSettings& settings, const std::optional<base::Error>& unread) {
+std::vector<api::CheckItem> check_plaintext(const Config& config, base::WallTime now) {
+  constexpr auto kSoon = std::chrono::days(14);
+  std::vector<api::CheckItem> items;
+  for (const relay::MeshService& one : config.relay.mesh.services) {
+    if (one.plaintext == relay::Plaintext::kUnwatched) continue;
+    const relay::PlaintextVerdict verdict = relay::judge_plaintext(one, now);
+    api::CheckItem& item = items.emplace_back(api::CheckItem{"plaintext", one.service, "ok", "is refused", ""});
+    if (verdict.end) {
+      item.detail =
+          fmt::format("is {} {}", verdict.taken ? "taken until" : "refused since", base::format_rfc3339(*verdict.end));
+    }
+    if (verdict.taken) item.detail += ", for " + base::format_age(*verdict.end - now);
+    if (verdict.taken && *verdict.end - now < kSoon) {
+      item.state = "warn";
+      item.remedy = "mesh_relay_plaintext_total says whether any still comes, the log from where";
+    }
+    for (const auto& service : config.services) {
+      const bool meant = service->name == one.service ||
+                         fmt::format("{}:{}", service->name, service->frontend.address.port) == one.service;
+      if (!meant || !service->probe || service->probe->port != 0) continue;
+      items.push_back({"plaintext", one.service, "warn", "probes by other nodes are plaintext, too",
+                       "give them another port of the workload: probe.port"});
+      break;
+    }
+  }
+  return items;
+}
+
+api::CheckReport check_host(const Config& config, const std::optional<base::Error>& unread) {
+  const AgentSettings& settings = config.agent;
   Report out;
   if (unread) out.add("configuration", "meshd.yaml", "warn", unread->message, unread->remedy);
   check_requirements(settings, out);
   check_io(settings, out);
   check_limits(out);
+  std::ranges::move(check_plaintext(config, base::wall_now()), std::back_inserter(out.report.items));
   const bool capable = std::ranges::none_of(out.report.items, [](const auto& item) { return item.state == "fail"; });
   if (!capable) {
     out.add("self-test", "connect", "skip", "not tried: something above is missing");

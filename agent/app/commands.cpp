@@ -36,20 +36,23 @@ void print_json(const View& view) {
   std::puts(api::encode(view).c_str());
 }
 
-/// The settings that say where things are; the defaults where the configuration can't be read, and then why not.
-AgentSettings settings_of(const CommandOptions& options, std::optional<base::Error>* unread = nullptr) {
+/// The defaults where the configuration can't be read, and then why not.
+Config config_of(const CommandOptions& options, std::optional<base::Error>* unread = nullptr) {
   LoadResult loaded = load_config(options.config);
   if (unread != nullptr && !loaded.good()) {
     *unread = loaded.error();
     if ((*unread)->remedy.empty()) (*unread)->remedy = "name the configuration with --config";
   }
-  AgentSettings settings = loaded.good() ? std::move(loaded.config.agent) : AgentSettings{};
-  if (!options.bpffs.empty() && options.bpffs != settings.bpffs) {
-    settings.bpffs = options.bpffs;
-    settings.cgroups.clear();  // of another mesh
+  Config config = loaded.good() ? std::move(loaded.config) : Config{};
+  if (!options.bpffs.empty() && options.bpffs != config.agent.bpffs) {
+    config.agent.bpffs = options.bpffs;
+    config.agent.cgroups.clear();  // of another mesh
   }
-  return settings;
+  return config;
 }
+
+/// Where things are.
+AgentSettings settings_of(const CommandOptions& options) { return config_of(options).agent; }
 
 /// A canary of an agent that was killed leaves an empty leaf; rmdir takes only empty ones.
 void remove_canary_leaves(const std::string& cgroup_root) {
@@ -77,8 +80,8 @@ discovery::Restored restored_services(const std::string& state_dir) {
 
 int command_check(const CommandOptions& options) {
   std::optional<base::Error> unread;
-  const AgentSettings settings = settings_of(options, &unread);
-  const api::CheckReport report = check_host(settings, unread);
+  const Config config = config_of(options, &unread);
+  const api::CheckReport report = check_host(config, unread);
   if (options.json) {
     print_json(report);
   } else {

@@ -277,6 +277,33 @@ void look_at_relay(const api::RelayView& relay, Conditions& found) {
   }
 }
 
+void look_at_plaintext(const std::vector<api::PlaintextView>& services, Conditions& found) {
+  constexpr double kSoonS = 14 * 86400.0;
+  for (const api::PlaintextView& one : services) {
+    if (!one.error.empty()) {
+      found.degraded("plaintext_unguarded",
+                     fmt::format("plaintext to the workloads of {} may be neither counted nor refused: {}", one.service,
+                                 one.error),
+                     "the message says why; `meshctl check` what this kernel lacks");
+      return;  // it is the same for all
+    }
+  }
+  for (const api::PlaintextView& one : services) {
+    if (!one.ends_in_s) continue;
+    if (one.taken && *one.ends_in_s < kSoonS && one.connections > 0) {
+      found.notice("plaintext_ends",
+                   fmt::format("plaintext to the workloads of {} is refused from {} on, and {} came, the last from {}",
+                               one.service, one.ends_at, base::counted(one.connections, "connection"), one.source),
+                   "let these clients use the mesh, or set permissive_until to a later day");
+    } else if (!one.taken && one.refused > 0) {
+      found.notice("plaintext_refused",
+                   fmt::format("plaintext to the workloads of {} is refused since {}, and {} came, the last from {}",
+                               one.service, one.ends_at, base::counted(one.refused, "connection"), one.source),
+                   "let these clients use the mesh; `plaintext: refuse` ends this notice");
+    }
+  }
+}
+
 }  // namespace
 
 std::string describe_drift(const api::DriftView& drift) {
@@ -302,6 +329,7 @@ std::vector<api::Condition> conditions_of(const api::Status& status) {
   look_at_inputs(status, found);
   look_at_certificate(status.metrics_certificate, found);
   look_at_relay(status.relay, found);
+  look_at_plaintext(status.relay.plaintext, found);
   if (status.probes.services_in_panic > 0) {
     found.notice("panic",
                  fmt::format("{} in panic: too few endpoints are up, so probe results are ignored there",

@@ -13,6 +13,7 @@
 
 #include "app/relay_keys.hpp"
 #include "base/log.hpp"
+#include "datapath/hooks.hpp"
 
 namespace mesh::app {
 namespace {
@@ -234,6 +235,7 @@ void RelayKeeper::take_inbox(Inbox inbox) {
   if (inbox.places) places_ = std::move(*inbox.places);
   if (!settings_ || !routing_) return;
   auto services = relay_services(*settings_, *routing_);
+  plaintext_.update(settings_->mesh, services, {base::wall_now(), datapath::boot_time()});
   for (const auto& service : services) {
     if (service.error.empty() || services_ == services) continue;
     kLog.warn("a listener leads nowhere", {{"service", service.name}, {"err", service.error}});
@@ -418,6 +420,7 @@ void RelayKeeper::publish() {
   api::RelayView view;
   view.exempt_error = exempt_error_;
   view.socket_errors = sockets_.errors();
+  view.plaintext = plaintext_.view();
   if (!outbound_.empty() && places_.size() >= kOutboundNamespacesMax) {
     view.socket_errors.push_back("no more than " + std::to_string(kOutboundNamespacesMax) +
                                  " network namespaces are looked at: in others, connections are refused");

@@ -23,6 +23,7 @@
 
 #include "api/relay.hpp"
 #include "app/outbound_sockets.hpp"
+#include "app/plaintext_keeper.hpp"
 #include "app/relay_channel.hpp"
 #include "app/relay_endpoints.hpp"
 #include "base/clock.hpp"
@@ -51,9 +52,11 @@ class RelayKeeper {
     OutboundSockets::Mark mark;
     /// Network namespaces with clients.
     std::function<std::vector<base::NetNamespace>()> find_places;
+    PlaintextKeeper::MakeGuard make_guard;
   };
 
-  explicit RelayKeeper(Options options) : options_(std::move(options)), sockets_(options_.mark) {}
+  explicit RelayKeeper(Options options)
+      : options_(std::move(options)), sockets_(options_.mark), plaintext_(options_.make_guard) {}
   ~RelayKeeper() { stop(); }
 
   base::Result<void> start();
@@ -127,6 +130,7 @@ class RelayKeeper {
   std::optional<std::vector<api::RelayService>> services_;  ///< As ordered last, and the next.
   std::vector<api::RelayOutbound> outbound_;
   OutboundSockets sockets_;
+  PlaintextKeeper plaintext_;
   std::vector<base::NetNamespace> places_;
   std::optional<base::TimePoint> relayless_since_;
   std::atomic<bool> has_outbound_ = false;  ///< For whoever looks.

@@ -8,6 +8,7 @@
 #include "app/identity_keys.hpp"
 #include "app/list_key.hpp"
 #include "discovery/json_reader.hpp"
+#include "relay/plaintext.hpp"
 #include "tls/spiffe.hpp"
 
 namespace mesh::discovery {
@@ -15,6 +16,12 @@ template <>
 struct EnumNames<relay::Mode> {
   static constexpr std::array<std::string_view, 2> kNames = {"terminate", "passthrough"};
   static constexpr std::array<relay::Mode, 2> kValues = {relay::Mode::kTerminate, relay::Mode::kPassthrough};
+};
+template <>
+struct EnumNames<relay::Plaintext> {
+  static constexpr std::array<std::string_view, 3> kNames = {"unwatched", "permissive", "refuse"};
+  static constexpr std::array<relay::Plaintext, 3> kValues = {relay::Plaintext::kUnwatched,
+                                                              relay::Plaintext::kPermissive, relay::Plaintext::kRefuse};
 };
 template <>
 struct EnumNames<tls::ClientVerify> {
@@ -130,6 +137,16 @@ void decode_identities(Decoder& decoder, const Key&, const Value& value, void* t
       std::move(identities);
 }
 
+void decode_permissive_until(Decoder& decoder, const Key& key, const Value& value, void* target) {
+  std::string text;
+  if (!decoder.string(key, value, text)) return;
+  if (!text.empty() && !relay::permission_end(text)) {
+    decoder.error(value, "'" + text + "' is no day and no moment", "write 2026-12-31 or 2026-12-31T18:00:00Z");
+    return;
+  }
+  static_cast<relay::MeshService*>(target)->permissive_until = std::move(text);
+}
+
 constexpr Key kRouteKeys[] = {
     required(with_decode(key<&relay::NameRoute::sni>("sni",
                                                      "The name that clients ask for; *.example.com is any of "
@@ -164,6 +181,11 @@ constexpr Key kMeshServiceKeys[] = {
                              "allow", "Identities whose connections are taken; with /* at the end all below."),
                          decode_identities<&relay::MeshService::allow>)),
     key<&relay::MeshService::dry_run>("dry_run", "Take the connections of all other identities too, and count them."),
+    key<&relay::MeshService::plaintext>(
+        "plaintext", "What comes to endpoints here past the relay: unwatched, permissive (counted), refuse."),
+    with_decode(key<&relay::MeshService::permissive_until>(
+                    "permissive_until", "Of permissive: a day, until its end in UTC, or a moment; then it is refused."),
+                decode_permissive_until),
 };
 
 }  // namespace
@@ -331,6 +353,16 @@ void decode_mesh(Decoder& decoder, const Key& key, const Value& value, void* tar
     for (std::size_t j = 0; j < i; ++j) {
       if (mesh.trust[i].trust_domain != mesh.trust[j].trust_domain) continue;
       decoder.error(value, "has two bundles of trust domain " + mesh.trust[i].trust_domain, "put both into one file");
+    }
+  }
+  for (const relay::MeshService& one : mesh.services) {
+    const bool permissive = one.plaintext == relay::Plaintext::kPermissive;
+    if (permissive && one.permissive_until.empty()) {
+      decoder.error(value, "takes plaintext to service " + one.service + " and does not say until when",
+                    "add permissive_until: 2026-12-31");
+    } else if (!permissive && !one.permissive_until.empty()) {
+      decoder.error(value, "says until when plaintext to service " + one.service + " is taken, and not that it is",
+                    "add plaintext: permissive");
     }
   }
   for (std::size_t i = 0; i < mesh.services.size(); ++i) {

@@ -45,6 +45,16 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
   Family acme_failing("mesh_relay_acme_failing", "1 if it went wrong the last time.", MetricType::Gauge);
   Family acme_issued("mesh_relay_acme_issued_total", "Certificates fetched by ACME.", MetricType::Counter);
   Family acme_failures("mesh_relay_acme_failures_total", "Times that it went wrong.", MetricType::Counter);
+  Family plaintext("mesh_relay_plaintext_total",
+                   "Connections that came past the relay to endpoints of a service of the mesh, taken or refused.",
+                   MetricType::Counter);
+  Family plaintext_ends("mesh_relay_plaintext_ends_seconds",
+                        "Time until they are refused; negative: since then they are.", MetricType::Gauge);
+  for (const api::PlaintextView& one : relay.plaintext) {
+    plaintext.add({{"service", one.service}, {"verdict", "taken"}}, number(one.connections));
+    plaintext.add({{"service", one.service}, {"verdict", "refused"}}, number(one.refused));
+    if (one.ends_in_s) plaintext_ends.add({{"service", one.service}}, *one.ends_in_s);
+  }
   if (!relay.report.acme.error.empty()) acme_failing.add({{"name", ""}}, 1);
   for (const api::AcmeCertificateView& one : relay.report.acme.certificates) {
     const prometheus::ClientMetric::Label name{"name", one.name};
@@ -98,10 +108,10 @@ std::vector<Family> relay_families(const api::RelayView& relay) {
     }
   }
   std::vector<Family> families;
-  for (Family* family :
-       {&up,      &retiring,   &listening,    &active,       &accepted,    &relayed,      &failed,  &ended,
-        &dry_run, &identities, &retries,      &bytes,        &handshakes,  &resumed,      &expires, &refused,
-        &lists,   &renews,     &acme_expires, &acme_failing, &acme_issued, &acme_failures}) {
+  for (Family* family : {&up,           &retiring,     &listening,   &active,        &accepted,  &relayed,
+                         &failed,       &ended,        &dry_run,     &identities,    &retries,   &bytes,
+                         &handshakes,   &resumed,      &expires,     &refused,       &lists,     &renews,
+                         &acme_expires, &acme_failing, &acme_issued, &acme_failures, &plaintext, &plaintext_ends}) {
     families.push_back(std::move(*family));
   }
   return families;

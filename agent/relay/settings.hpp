@@ -90,11 +90,20 @@ struct ListenerSettings {
   bool operator==(const ListenerSettings&) const = default;
 };
 
+/// What becomes of connections that come from elsewhere to an endpoint here itself, past the relay: they are plaintext.
+enum class Plaintext : std::uint8_t {
+  kUnwatched,   ///< Nobody looks.
+  kPermissive,  ///< Taken and counted until permissive_until, then refused.
+  kRefuse,
+};
+
 /// A service whose connections come from other nodes over mutual TLS, to endpoints on this one.
 struct MeshService {
   std::string service;             ///< As NameRoute::service.
   std::vector<std::string> allow;  ///< SPIFFE IDs, or with "/*" at the end all below: whose connections are taken.
   bool dry_run = false;            ///< Others are taken too, and counted.
+  Plaintext plaintext = Plaintext::kUnwatched;
+  std::string permissive_until;  ///< As permission_end() reads it; of kPermissive alone.
   bool operator==(const MeshService&) const = default;
 };
 

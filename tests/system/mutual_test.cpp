@@ -92,8 +92,8 @@ class MutualTest : public AgentTest {
         "    address: \"0.0.0.0:15008\"\n"
         "    identity: {{folder: {}}}\n"
         "    trust: [{{trust_domain: lab.test, bundle: {}}}]\n"
-        "    services: [{{service: web, allow: [\"spiffe://lab.test/shop\"]}}]\n",
-        far_->v4(7000), file("node"), file("trusted.crt"));
+        "    services: [{{service: web, allow: [\"spiffe://lab.test/shop\"]{}}}]\n",
+        far_->v4(7000), file("node"), file("trusted.crt"), plaintext_);
   }
   void start() {
     far_agent_ =
@@ -126,6 +126,11 @@ class MutualTest : public AgentTest {
     EXPECT_NE(made.peer.find("240.64.0.10:80"), std::string::npos) << made.peer;
     return made.backend;
   }
+  /// As who knows nothing of the mesh: past both relays.
+  std::string ask_plainly() const {
+    const Call made = call(lab_->on(*node_), Via::kTcp, far_->v4(7000), 1, seconds(5)).at(0);
+    return made.errnum == 0 ? made.backend : made.errnum == ECONNREFUSED ? "refused" : "?";
+  }
   static Json listener(Agent& agent) { return agent.json({"status"})["relay"]["listeners"][0]; }
   static bool has(Agent& agent, const std::string& list, const std::string& name) {
     const Json counts = listener(agent)[list];
@@ -135,6 +140,7 @@ class MutualTest : public AgentTest {
     return eventually(seconds(5), [&] { return has(agent, list, name); });
   }
 
+  std::string plaintext_;  ///< Of the service on the other node.
   Host* pod_ = nullptr;
   Host* far_ = nullptr;
   Process resident_;
@@ -190,6 +196,36 @@ TEST_F(MutualTest, who_is_not_allowed_not_mapped_or_not_the_right_server_is_refu
            std::string::npos;
   }));
   EXPECT_EQ(ask(), "far");
+}
+
+TEST_F(MutualTest, plaintext_past_the_relay_is_counted_until_its_day_is_over_and_then_refused) {
+  start();
+  EXPECT_EQ(ask_plainly(), "far") << "nobody looks";
+  plaintext_ = ", plaintext: permissive, permissive_until: \"2199-12-31\"";
+  far_agent_->reconfigure(server_body());
+  const auto plaintext = [&] { return far_agent_->json({"status"})["relay"]["plaintext"]; };
+  ASSERT_TRUE(eventually(seconds(10), [&] { return plaintext().size() == 1; }));
+  EXPECT_EQ(ask_plainly(), "far");
+  EXPECT_EQ(ask(), "far");
+  EXPECT_TRUE(eventually(seconds(10), [&] { return plaintext()[0].value("connections", 0) == 1; })) << plaintext();
+  EXPECT_EQ(plaintext()[0]["source"], node_->v4());
+  EXPECT_EQ(plaintext()[0]["ends_at"], "2200-01-01T00:00:00.000Z");
+  EXPECT_NE(far_agent_->http("/metrics").find("mesh_relay_plaintext_total{service=\"web:80\",verdict=\"taken\"} 1"),
+            std::string::npos);
+  EXPECT_NE(far_agent_->log().find("plaintext taken"), std::string::npos) << far_agent_->log();
+  plaintext_ = ", plaintext: permissive, permissive_until: \"2020-12-31\"";
+  far_agent_->reconfigure(server_body());
+  EXPECT_TRUE(eventually(seconds(10), [&] { return ask_plainly() == "refused"; }));
+  EXPECT_EQ(ask(), "far");
+  EXPECT_TRUE(eventually(seconds(10), [&] { return plaintext()[0].value("refused", 0) >= 1; })) << plaintext();
+  far_agent_->kill();
+  EXPECT_EQ(ask_plainly(), "refused") << "the agent is away";
+  EXPECT_EQ(ask(), "far");
+  far_agent_->start();
+  ASSERT_TRUE(eventually(seconds(10), [&] { return ask_plainly() == "refused" && ask() == "far"; }));
+  plaintext_.clear();
+  far_agent_->reconfigure(server_body());
+  EXPECT_TRUE(eventually(seconds(10), [&] { return ask_plainly() == "far"; }));
 }
 
 TEST_F(MutualTest, rotation_and_restarts_drop_nothing) {

@@ -77,6 +77,27 @@ TEST(Conditions, an_identity_that_can_not_be_used_degrades) {
   EXPECT_EQ(names(status), Names{"degraded identity_refused"});
 }
 
+TEST(Conditions, plaintext_that_will_be_or_is_refused_is_a_notice_and_one_that_nobody_sees_degrades) {
+  api::Status status = good_status();
+  constexpr double kDay = 86400;
+  api::PlaintextView& web = status.relay.plaintext.emplace_back(
+      api::PlaintextView{.service = "web:80", .taken = true, .ends_in_s = 90 * kDay});
+  web.connections = 5;
+  EXPECT_EQ(names(status), Names{});
+  web.ends_in_s = 13 * kDay;
+  EXPECT_EQ(names(status), Names{"notice plaintext_ends"});
+  web.connections = 0;
+  EXPECT_EQ(names(status), Names{}) << "nobody minds";
+  web.taken = false;
+  web.ends_in_s = -1;
+  web.refused = 1;
+  EXPECT_EQ(names(status), Names{"notice plaintext_refused"});
+  web.ends_in_s.reset();
+  EXPECT_EQ(names(status), Names{}) << "as it is meant to be";
+  web.error = "no program for it";
+  EXPECT_EQ(names(status), Names{"degraded plaintext_unguarded"});
+}
+
 TEST(Conditions, a_certificate_that_is_refused_or_has_expired_is_a_notice) {
   api::Status status = good_status();
   status.metrics_certificate = {"/etc/meshd/metrics.pem", "2026-01-02T03:04:05Z", 60, ""};

@@ -136,6 +136,25 @@ TEST(RelayMeshKeys, refuse_what_can_not_work) {
             "has two bundles of trust domain a.test");
 }
 
+TEST(RelayMeshKeys, plaintext_is_permitted_until_a_day_only) {
+  const auto service = [](const std::string& keys) {
+    return parse_mesh("{" + kMeshWhere + ", " + kMeshTrust +
+                      ", services: [{service: web, allow: [\"spiffe://a.test/x\"], " + keys + "}]}");
+  };
+  const auto error = [&](const std::string& keys) { return service(keys).errors.at(0).message; };
+  const LoadResult result = service("plaintext: permissive, permissive_until: 2026-12-31");
+  ASSERT_TRUE(result.good()) << result.error().to_string();
+  EXPECT_EQ(result.config.relay.mesh.services[0].plaintext, relay::Plaintext::kPermissive);
+  EXPECT_EQ(result.config.relay.mesh.services[0].permissive_until, "2026-12-31");
+  EXPECT_EQ(*parse_relay_settings(encode_relay_settings(result.config.relay)), result.config.relay);
+  EXPECT_TRUE(service("plaintext: refuse").good());
+  EXPECT_EQ(error("plaintext: permissive"), "takes plaintext to service web and does not say until when");
+  EXPECT_EQ(error("permissive_until: 2026-12-31"),
+            "says until when plaintext to service web is taken, and not that it is");
+  EXPECT_EQ(error("plaintext: permissive, permissive_until: 2026-02-30"), "'2026-02-30' is no day and no moment");
+  EXPECT_EQ(error("plaintext: permissive, permissive_until: soon"), "'soon' is no day and no moment");
+}
+
 TEST(RelayMeshKeys, a_node_may_have_clients_only) {
   EXPECT_EQ(mesh_error("{" + kMeshTrust + ", port: 15009}"), "");
   EXPECT_EQ(mesh_error("{" + kMeshTrust + ", services: [{service: web, allow: [\"spiffe://a.test/x\"]}]}"),
