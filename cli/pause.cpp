@@ -13,7 +13,8 @@
 namespace mesh::cli {
 namespace {
 
-base::Result<ExitCode> change(Context& context, const std::string& path, const api::PauseRequest& request) {
+template <typename Request>
+base::Result<ExitCode> change(Context& context, const std::string& path, const Request& request) {
   const api::Json document = MESH_TRY(send(context, path, api::encode(request)));
   MESH_TRY(show<api::PauseView>(context, document, [&](const api::PauseView& view) {
     for (const api::PauseItem& item : view.items) {
@@ -63,7 +64,8 @@ void add_pause(CLI::App& app, Context& context) {
       "Examples:\n  sudo meshctl pause --for 10m\n  sudo meshctl pause orders --for 1h\n  sudo meshctl resume");
   pause->callback([&context, service, length] {
     context.run = [&context, service, length]() -> base::Result<ExitCode> {
-      return change(context, "/v1/pause", {*service, MESH_TRY(parse_duration_s(*length))});
+      return change(context, "/v1/pause",
+                    api::PauseRequest{*service, service->empty(), MESH_TRY(parse_duration_s(*length))});
     };
   });
 
@@ -71,7 +73,9 @@ void add_pause(CLI::App& app, Context& context) {
   auto resumed = std::make_shared<std::string>();
   resume->add_option("SERVICE", *resumed, "NAME, NAME:PORT or ADDR:PORT; the whole mesh without it");
   resume->callback([&context, resumed] {
-    context.run = [&context, resumed] { return change(context, "/v1/resume", {.service = *resumed}); };
+    context.run = [&context, resumed] {
+      return change(context, "/v1/resume", api::ResumeRequest{*resumed, resumed->empty()});
+    };
   });
 }
 

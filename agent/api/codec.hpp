@@ -8,9 +8,10 @@
 //     static void fields(auto& self, auto& visit) { visit("name", self.name), visit("used", self.used); }
 //   };
 //
-// Rules of the wire: keys are snake_case and stable; a document starts with apiVersion and kind; an unknown key is
-// skipped and an absent one keeps its default, so that meshctl and meshd of neighbouring versions understand each
-// other; a key of the wrong type is an error that names its path. Durations are seconds, times are RFC 3339 in UTC.
+// Rules of the wire: keys are snake_case and stable; a document starts with apiVersion and kind; in an answer
+// an unknown key is skipped and an absent one keeps its default, so that meshctl and meshd of neighbouring versions
+// understand each other; in a request an unknown key is an error; a key of the wrong type is an error that names its
+// path. Durations are seconds, times are RFC 3339 in UTC.
 #pragma once
 
 #include <concepts>
@@ -137,6 +138,9 @@ void from_json_value(const Json& json, T& value, const std::string& path, std::s
 /// Compact text; bytes that are not UTF-8 become U+FFFD.
 std::string dump(const Json& json);
 base::Result<Json> parse(std::string_view text);
+/// `kInvalid` if the object has a key other than `known`, apiVersion and kind.
+base::Result<void> refuse_unknown_keys(const Json& object, std::string_view kind,
+                                       const std::vector<std::string>& known);
 
 }  // namespace detail
 
@@ -178,6 +182,19 @@ base::Result<T> from_document(const Json& json) {
 template <typename T>
 base::Result<T> decode(std::string_view text) {
   return from_document<T>(MESH_TRY(detail::parse(text)));
+}
+
+/// What a client asks the agent to do; empty text is an empty object. Unlike in an answer a key that is not of this
+/// type is `kInvalid`, so that a typing error never widens a change.
+template <typename T>
+base::Result<T> decode_request(std::string_view text) {
+  const Json json = MESH_TRY(detail::parse(text.empty() ? "{}" : text));
+  T value = MESH_TRY(from_document<T>(json));
+  std::vector<std::string> known;
+  const auto note = [&](const char* key, const auto&) { known.emplace_back(key); };
+  T::fields(std::as_const(value), note);
+  MESH_CHECK(detail::refuse_unknown_keys(json, T::kKind, known));
+  return value;
 }
 
 }  // namespace mesh::api

@@ -14,15 +14,34 @@ namespace mesh::api {
 
 inline constexpr std::uint64_t kPauseMaxSeconds = 7 * 24 * 3600;
 
-/// POST /v1/pause: connects pass untouched until the time is over, agent alive or dead. /v1/resume ignores `seconds`.
+/// POST /v1/pause: connects pass untouched until the time is over, agent alive or dead.
 struct PauseRequest {
   static constexpr std::string_view kKind = "PauseRequest";
-  std::string service;          ///< NAME, NAME:PORT or ADDR:PORT; empty: the whole mesh
-  std::uint64_t seconds = 600;  ///< 1 to kPauseMaxSeconds
+  std::string service;        ///< NAME, NAME:PORT or ADDR:PORT
+  bool all = false;           ///< the whole mesh; either this or `service`
+  std::uint64_t seconds = 0;  ///< 1 to kPauseMaxSeconds
   static void fields(auto& self, auto& visit) {
     visit("service", self.service);
+    visit("all", self.all);
     visit("seconds", self.seconds);
   }
+};
+
+/// POST /v1/resume
+struct ResumeRequest {
+  static constexpr std::string_view kKind = "ResumeRequest";
+  std::string service;  ///< as in PauseRequest, and `all`
+  bool all = false;
+  static void fields(auto& self, auto& visit) {
+    visit("service", self.service);
+    visit("all", self.all);
+  }
+};
+
+/// POST /v1/reload and /v1/detach: they take nothing.
+struct EmptyRequest {
+  static constexpr std::string_view kKind = "EmptyRequest";
+  static void fields(auto&, auto&) {}
 };
 
 struct PauseItem {

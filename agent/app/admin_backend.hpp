@@ -54,7 +54,7 @@ class AdminBackend {
 
   // Changes. The server has checked that the caller is root and has logged the call.
   virtual base::Result<api::PauseView> pause(const api::PauseRequest& request) = 0;
-  virtual base::Result<api::PauseView> resume(const api::PauseRequest& request) = 0;
+  virtual base::Result<api::PauseView> resume(const api::ResumeRequest& request) = 0;
   /// The endpoints it is about; `kNotFound` if there are none.
   virtual base::Result<api::DrainList> drain(const api::DrainRequest& request) = 0;
   virtual base::Result<api::LogView> set_log_level(const api::LogView& request) = 0;

@@ -187,12 +187,28 @@ Result<api::HistoryRequest> history_request(const Query& query) {
   return request;
 }
 
+/// What is meant by neither is not the whole mesh: that has to be said.
+Result<void> check_scope(std::string_view verb, const std::string& service, bool all) {
+  if (service.empty() == all) return {};
+  return base::fail(ErrorKind::kInvalid,
+                    std::string(verb) + (all ? ": both 'service' and 'all' are given" : ": nothing says what"),
+                    "give \"service\": \"NAME\", or \"all\": true for the whole mesh");
+}
+
 Result<api::PauseRequest> pause_request(std::string_view body) {
-  auto request = MESH_TRY(api::decode<api::PauseRequest>(body.empty() ? "{}" : body));
+  auto request = MESH_TRY(api::decode_request<api::PauseRequest>(body));
+  MESH_CHECK(check_scope("pause", request.service, request.all));
   if (request.seconds == 0 || request.seconds > api::kPauseMaxSeconds) {
-    return base::fail(ErrorKind::kInvalid, "pause for " + std::to_string(request.seconds) + " s: out of range",
+    return base::fail(ErrorKind::kInvalid,
+                      "pause: 'seconds' is " + (request.seconds == 0 ? "missing" : std::to_string(request.seconds)),
                       "a pause ends by itself after 1 s to 7 days");
   }
+  return request;
+}
+
+Result<api::ResumeRequest> resume_request(std::string_view body) {
+  auto request = MESH_TRY(api::decode_request<api::ResumeRequest>(body));
+  MESH_CHECK(check_scope("resume", request.service, request.all));
   return request;
 }
 
@@ -384,7 +400,7 @@ const std::vector<Route>& routes() {
        Access::kChange,
        {},
        [](const Call& call, Respond respond) {
-         with(api::decode<api::LogView>(call.body), respond,
+         with(api::decode_request<api::LogView>(call.body), respond,
               [&](const auto& request) { return call.backend.set_log_level(request); });
        }},
       {"POST",
@@ -392,7 +408,7 @@ const std::vector<Route>& routes() {
        Access::kChange,
        {},
        [](const Call& call, Respond respond) {
-         with(api::decode<api::DrainRequest>(call.body.empty() ? "{}" : call.body), respond,
+         with(api::decode_request<api::DrainRequest>(call.body), respond,
               [&](const auto& request) { return call.backend.drain(request); });
        }},
       {"POST",
@@ -407,13 +423,15 @@ const std::vector<Route>& routes() {
        Access::kChange,
        {},
        [](const Call& call, Respond respond) {
-         with(pause_request(call.body), respond, [&](const auto& request) { return call.backend.resume(request); });
+         with(resume_request(call.body), respond, [&](const auto& request) { return call.backend.resume(request); });
        }},
       {"POST",
        "/v1/reload",
        Access::kChange,
        {},
        [](const Call& call, Respond respond) {
+         const auto nothing = api::decode_request<api::EmptyRequest>(call.body);
+         if (!nothing) return respond(error_response(nothing.error()));
          call.backend.reload(reply_document<api::ReloadView>(std::move(respond)));
        }},
       {"POST",
@@ -421,6 +439,8 @@ const std::vector<Route>& routes() {
        Access::kChange,
        {},
        [](const Call& call, Respond respond) {
+         const auto nothing = api::decode_request<api::EmptyRequest>(call.body);
+         if (!nothing) return respond(error_response(nothing.error()));
          call.backend.detach(reply_document<api::DetachView>(std::move(respond)));
        }},
   };

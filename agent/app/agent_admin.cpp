@@ -524,7 +524,7 @@ base::Result<api::PauseView> AgentAdmin::pause(const api::PauseRequest& request)
   return set_pause(request.service, static_cast<std::uint64_t>(until.time_since_epoch().count()));
 }
 
-base::Result<api::PauseView> AgentAdmin::resume(const api::PauseRequest& request) {
+base::Result<api::PauseView> AgentAdmin::resume(const api::ResumeRequest& request) {
   return set_pause(request.service, 0);
 }
 

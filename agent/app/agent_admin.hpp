@@ -38,7 +38,7 @@ class AgentAdmin final : public AdminBackend {
   api::DrainList drains() override;
   base::Result<api::DrainList> drain(const api::DrainRequest& request) override;
   base::Result<api::PauseView> pause(const api::PauseRequest& request) override;
-  base::Result<api::PauseView> resume(const api::PauseRequest& request) override;
+  base::Result<api::PauseView> resume(const api::ResumeRequest& request) override;
   base::Result<api::LogView> set_log_level(const api::LogView& request) override;
   void reload(Reply<api::ReloadView> reply) override;
   void detach(Reply<api::DetachView> reply) override;

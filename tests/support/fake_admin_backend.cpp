@@ -307,7 +307,7 @@ Result<api::DrainList> FakeAdminBackend::drain(const api::DrainRequest& request)
   return list;
 }
 
-Result<api::PauseView> FakeAdminBackend::resume(const api::PauseRequest& request) {
+Result<api::PauseView> FakeAdminBackend::resume(const api::ResumeRequest& request) {
   MESH_CHECK(known(request.service));
   changes.push_back("resume " + request.service);
   return api::PauseView{{{request.service.empty() ? "mesh" : request.service, ""}}};

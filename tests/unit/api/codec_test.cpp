@@ -33,7 +33,8 @@ TEST(Codec, every_document_survives_a_round_trip) {
   expect_round_trip(BpfDump{.frontends = {{"240.64.0.10:80/tcp", 1}}, .slots = {{1, 2, 0xffffffff}}});
   expect_round_trip(BpfDiff{false, 3, 10, 1, {{"slots", "4", "1", "2"}}});
   expect_round_trip(BpfStats{true, {{.name = "mesh_connect4", .runs = 3}}, {{"no_backend", "none", 2}}, {}});
-  expect_round_trip(PauseRequest{"orders", 600});
+  expect_round_trip(PauseRequest{"orders", false, 600});
+  expect_round_trip(ResumeRequest{"", true});
   expect_round_trip(PauseView{{{"mesh", "2026-11-20T12:00:00.000Z"}}});
   expect_round_trip(ReloadView{false, {{"f", 1, 2, "k", "m", "s"}}, {"agent.cgroups"}, 1, 2});
   expect_round_trip(DetachView{{"link/connect4"}, {"x: busy"}});
@@ -46,11 +47,24 @@ TEST(Codec, every_document_survives_a_round_trip) {
   expect_round_trip(LogView{"debug"});
 }
 
-TEST(Codec, unknown_and_absent_keys_are_no_error) {
-  const auto request = decode<PauseRequest>(R"({"from_the_future":[1,2],"service":null})");
+TEST(Codec, unknown_and_absent_keys_of_an_answer_are_no_error) {
+  const auto answer = decode<ValidateView>(R"({"from_the_future":[1,2],"path":null,"services":3})");
+  ASSERT_TRUE(answer) << answer.error().to_string();
+  EXPECT_EQ(answer->path, "");
+  EXPECT_EQ(answer->services, 3U);
+}
+
+TEST(Codec, an_unknown_key_of_a_request_is_an_error_that_names_it_and_the_known_ones) {
+  const auto request = decode_request<PauseRequest>(
+      R"({"apiVersion":"meshd/v1","kind":"PauseRequest","service":"orders","seconds":60})");
   ASSERT_TRUE(request) << request.error().to_string();
-  EXPECT_EQ(request->service, "");
-  EXPECT_EQ(request->seconds, 600U);
+  EXPECT_EQ(request->service, "orders");
+  EXPECT_TRUE(decode_request<EmptyRequest>(""));
+  const auto typo = decode_request<PauseRequest>(R"({"sevice":"a","seconds":5})");
+  ASSERT_FALSE(typo);
+  EXPECT_EQ(typo.error().message, "decode PauseRequest: unknown key 'sevice'");
+  EXPECT_EQ(typo.error().remedy, "known are: service, all, seconds");
+  EXPECT_EQ(decode_request<EmptyRequest>(R"({"cgroup":"/a"})").error().remedy, "this request takes none");
 }
 
 TEST(Codec, a_wrong_type_names_its_path) {

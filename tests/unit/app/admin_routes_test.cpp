@@ -50,16 +50,47 @@ TEST_F(AdminRoutes, every_read_answers_a_document_of_its_kind) {
 }
 
 TEST_F(AdminRoutes, only_root_may_change) {
-  for (const char* path : {"/v1/pause", "/v1/resume", "/v1/reload", "/v1/detach", "/v1/drain", "/v1/log"}) {
+  const std::pair<const char*, const char*> changes[] = {
+      {"/v1/pause", R"({"all":true,"seconds":60})"},
+      {"/v1/resume", R"({"all":true})"},
+      {"/v1/reload", ""},
+      {"/v1/detach", "{}"},
+      {"/v1/drain", R"({"service":"orders","endpoint":"10.0.0.11:8080"})"},
+      {"/v1/log", R"({"level":"debug"})"}};
+  for (const auto& [path, body] : changes) {
     for (const Caller& caller : {kGroup, kTcp, kNobody}) {
-      const auto response = call(caller, "POST", path, R"({"level":"debug"})");
+      const auto response = call(caller, "POST", path, body);
       EXPECT_EQ(response.status, 403) << path;
       EXPECT_FALSE(error(response).remedy.empty());
     }
     EXPECT_TRUE(backend_.changes.empty()) << path;
-    EXPECT_EQ(call(kRoot, "POST", path, R"({"level":"debug"})").status, 200) << path;
+    EXPECT_EQ(call(kRoot, "POST", path, body).status, 200) << path;
     backend_.changes.clear();
   }
+}
+
+TEST_F(AdminRoutes, a_typing_error_in_a_change_does_not_widen_it) {
+  const std::pair<const char*, const char*> wrong[] = {
+      {"/v1/pause", R"({"sevice":"orders","seconds":5})"},
+      {"/v1/pause", R"({"seconds":5})"},
+      {"/v1/pause", R"({"service":"","seconds":5})"},
+      {"/v1/pause", R"({"service":"orders","all":true,"seconds":5})"},
+      {"/v1/pause", R"({"service":"orders"})"},
+      {"/v1/pause", R"({"all":true})"},
+      {"/v1/pause", R"({"all":false,"seconds":5})"},
+      {"/v1/pause", ""},
+      {"/v1/resume", ""},
+      {"/v1/resume", R"({"service":"orders","seconds":5})"},
+      {"/v1/drain", R"({"service":"orders","endpoint":"10.0.0.11:8080","timout":"never"})"},
+      {"/v1/reload", R"({"path":"/etc/other.yaml"})"},
+      {"/v1/detach", R"({"cgroup":"/shop"})"},
+      {"/v1/log", R"({"level":"debug","for":"1h"})"}};
+  for (const auto& [path, body] : wrong) {
+    const auto response = call(kRoot, "POST", path, body);
+    EXPECT_EQ(response.status, 400) << path << ' ' << body;
+    EXPECT_FALSE(error(response).remedy.empty()) << path << ' ' << body;
+  }
+  EXPECT_TRUE(backend_.changes.empty());
 }
 
 TEST_F(AdminRoutes, the_tcp_listener_shows_metrics_and_health_and_nothing_else) {
@@ -96,9 +127,9 @@ TEST_F(AdminRoutes, wrong_requests_say_what_is_wrong) {
   EXPECT_EQ(call(kRoot, "GET", "/v1/explain").status, 400);
   EXPECT_EQ(call(kRoot, "GET", "/v1/bpf/dump?table=x").status, 400);
   EXPECT_EQ(call(kRoot, "POST", "/v1/pause", "{").status, 400);
-  EXPECT_EQ(call(kRoot, "POST", "/v1/pause", R"({"seconds":0})").status, 400);
-  EXPECT_EQ(call(kRoot, "POST", "/v1/pause", R"({"seconds":604801})").status, 400);
-  EXPECT_EQ(call(kRoot, "POST", "/v1/pause", R"({"seconds":"10m"})").status, 400);
+  EXPECT_EQ(call(kRoot, "POST", "/v1/pause", R"({"all":true,"seconds":0})").status, 400);
+  EXPECT_EQ(call(kRoot, "POST", "/v1/pause", R"({"all":true,"seconds":604801})").status, 400);
+  EXPECT_EQ(call(kRoot, "POST", "/v1/pause", R"({"all":true,"seconds":"10m"})").status, 400);
 }
 
 TEST_F(AdminRoutes, the_query_arrives_decoded) {
