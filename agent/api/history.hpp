@@ -22,6 +22,7 @@ inline constexpr std::string_view kProbe = "probe";        ///< A verdict change
 inline constexpr std::string_view kPanic = "panic";        ///< Began or ended.
 inline constexpr std::string_view kEjection = "ejection";  ///< Ejected, on probation, back.
 inline constexpr std::string_view kDrain = "drain";        ///< Began, sockets reset, over.
+inline constexpr std::string_view kPause = "pause";        ///< Began or ended.
 inline constexpr std::string_view kPlan = "plan";          ///< The kernel tables were written.
 inline constexpr std::string_view kPlanFailed = "plan_failed";
 inline constexpr std::string_view kRepaired = "repaired";  ///< What others changed in the kernel was put right.

@@ -293,6 +293,15 @@ struct CertificateView {
   }
 };
 
+struct PausedService {
+  std::string service;  ///< "orders 240.64.0.10:80/tcp"
+  std::string until;    ///< "forever", too
+  static void fields(auto& self, auto& visit) {
+    visit("service", self.service);
+    visit("until", self.until);
+  }
+};
+
 struct Status {
   static constexpr std::string_view kKind = "Status";
   std::string state;  ///< "healthy", "degraded", "starting", "stopping"; "agent_down" when read from the pins
@@ -301,8 +310,9 @@ struct Status {
   std::int64_t pid = 0;
   std::string started_at;
   std::optional<double> uptime_s;
-  std::string mode;        ///< "active" or "pass_through"
-  std::string pass_until;  ///< when pass_through ends by itself; empty: never, or not paused
+  std::string mode;                   ///< "active" or "pass_through"
+  std::string pass_until;             ///< when pass_through ends by itself; empty: never, or not paused
+  std::vector<PausedService> paused;  ///< services whose connects pass untouched, whatever `mode` is
   std::string bpffs;
   std::uint64_t services = 0;
   std::uint64_t endpoints = 0;
@@ -335,6 +345,7 @@ struct Status {
     visit("uptime_s", self.uptime_s);
     visit("mode", self.mode);
     visit("pass_until", self.pass_until);
+    visit("paused", self.paused);
     visit("bpffs", self.bpffs);
     visit("services", self.services);
     visit("endpoints", self.endpoints);

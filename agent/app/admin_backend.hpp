@@ -53,8 +53,9 @@ class AdminBackend {
   virtual void history(const api::HistoryRequest& request, Reply<std::string> reply) = 0;
 
   // Changes. The server has checked that the caller is root and has logged the call.
-  virtual base::Result<api::PauseView> pause(const api::PauseRequest& request) = 0;
-  virtual base::Result<api::PauseView> resume(const api::ResumeRequest& request) = 0;
+  /// `by`: who asks, for people.
+  virtual base::Result<api::PauseView> pause(const api::PauseRequest& request, const std::string& by) = 0;
+  virtual base::Result<api::PauseView> resume(const api::ResumeRequest& request, const std::string& by) = 0;
   /// The endpoints it is about; `kNotFound` if there are none.
   virtual base::Result<api::DrainList> drain(const api::DrainRequest& request) = 0;
   virtual base::Result<api::LogView> set_log_level(const api::LogView& request) = 0;

@@ -246,6 +246,10 @@ struct Call {
   AdminBackend& backend;
   const Query& query;
   std::string_view body;
+  const Caller& caller;
+  [[nodiscard]] std::string by() const {
+    return "by uid " + std::to_string(caller.uid) + ", pid " + std::to_string(caller.pid);
+  }
 };
 
 struct Route {
@@ -416,14 +420,16 @@ const std::vector<Route>& routes() {
        Access::kChange,
        {},
        [](const Call& call, Respond respond) {
-         with(pause_request(call.body), respond, [&](const auto& request) { return call.backend.pause(request); });
+         with(pause_request(call.body), respond,
+              [&](const auto& request) { return call.backend.pause(request, call.by()); });
        }},
       {"POST",
        "/v1/resume",
        Access::kChange,
        {},
        [](const Call& call, Respond respond) {
-         with(resume_request(call.body), respond, [&](const auto& request) { return call.backend.resume(request); });
+         with(resume_request(call.body), respond,
+              [&](const auto& request) { return call.backend.resume(request, call.by()); });
        }},
       {"POST",
        "/v1/reload",
@@ -507,7 +513,7 @@ void answer(AdminBackend& backend, const Caller& caller, const AdminRequest& req
       respond(std::move(response));
     };
   }
-  route->run({backend, *query, request.body}, std::move(respond));
+  route->run({backend, *query, request.body, caller}, std::move(respond));
 }
 
 }  // namespace mesh::app

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "app/bpf_views.hpp"
+#include "app/change_notes.hpp"
 #include "app/connections.hpp"
 #include "app/explain.hpp"
 #include "app/internal_source.hpp"
@@ -84,6 +85,7 @@ api::Status AgentAdmin::status() {
   status.pass_until = describe_pause(agent_.datapath_->maps().control().pass_until_ns, now);
   status.mode = status.pass_until.empty() ? "active" : "pass_through";
   if (status.pass_until == "forever") status.pass_until.clear();
+  status.paused = paused_services(agent_.datapath_->maps(), reconciled->routing, now);
   if (reconciled->snapshot) {
     for (const auto& service : reconciled->snapshot->services) {
       if (is_canary(*service)) continue;
@@ -519,20 +521,27 @@ base::Result<api::DrainList> AgentAdmin::drain(const api::DrainRequest& request)
   return agent_.drainer_->order(request);
 }
 
-base::Result<api::PauseView> AgentAdmin::pause(const api::PauseRequest& request) {
+base::Result<api::PauseView> AgentAdmin::pause(const api::PauseRequest& request, const std::string& by) {
   const auto until = base::steady_now() + std::chrono::seconds(request.seconds);
-  return set_pause(request.service, static_cast<std::uint64_t>(until.time_since_epoch().count()));
+  return set_pause(request.service, static_cast<std::uint64_t>(until.time_since_epoch().count()), by);
 }
 
-base::Result<api::PauseView> AgentAdmin::resume(const api::ResumeRequest& request) {
-  return set_pause(request.service, 0);
+base::Result<api::PauseView> AgentAdmin::resume(const api::ResumeRequest& request, const std::string& by) {
+  return set_pause(request.service, 0, by);
 }
 
-base::Result<api::PauseView> AgentAdmin::set_pause(const std::string& service, std::uint64_t until_ns) {
+base::Result<api::PauseView> AgentAdmin::set_pause(const std::string& service, std::uint64_t until_ns,
+                                                   const std::string& by) {
   api::PauseView view;
   const std::string until = describe_pause(until_ns, base::wall_now());
+  const auto note = [&](std::string label) {
+    agent_.journal_->note({"", std::string(api::history::kPause), std::move(label), "",
+                           (until.empty() ? "resumed" : "connects pass untouched until " + until) + " (" + by + ")",
+                           1});
+  };
   if (service.empty()) {
     agent_.datapath_->pause_all(until_ns);
+    note("");
     view.items.push_back({"mesh", until});
     return view;
   }
@@ -543,7 +552,8 @@ base::Result<api::PauseView> AgentAdmin::set_pause(const std::string& service, s
     const std::uint32_t id = kernel_.service_id(route->service->frontend);
     if (id == 0) continue;
     agent_.datapath_->pause_service(id, until_ns);
-    view.items.push_back({route->service->name + " " + route->service->frontend.to_string(), until});
+    view.items.push_back({service_label(*route->service), until});
+    note(view.items.back().target);
   }
   return view;
 }

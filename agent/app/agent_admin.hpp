@@ -37,8 +37,8 @@ class AgentAdmin final : public AdminBackend {
   void history(const api::HistoryRequest& request, Reply<std::string> reply) override;
   api::DrainList drains() override;
   base::Result<api::DrainList> drain(const api::DrainRequest& request) override;
-  base::Result<api::PauseView> pause(const api::PauseRequest& request) override;
-  base::Result<api::PauseView> resume(const api::ResumeRequest& request) override;
+  base::Result<api::PauseView> pause(const api::PauseRequest& request, const std::string& by) override;
+  base::Result<api::PauseView> resume(const api::ResumeRequest& request, const std::string& by) override;
   base::Result<api::LogView> set_log_level(const api::LogView& request) override;
   void reload(Reply<api::ReloadView> reply) override;
   void detach(Reply<api::DetachView> reply) override;
@@ -49,7 +49,7 @@ class AgentAdmin final : public AdminBackend {
   /// Calls `use` with the facts of each route, with fresh health.
   template <typename Use>
   void with_facts(const std::vector<model::ServiceRoutePtr>& routes, Use use);
-  base::Result<api::PauseView> set_pause(const std::string& service, std::uint64_t until_ns);
+  base::Result<api::PauseView> set_pause(const std::string& service, std::uint64_t until_ns, const std::string& by);
   void add_hooks(api::Status& status);
   void add_canary(api::Status& status);
   void add_apply(api::Status& status, const Reconciled& reconciled);

@@ -8,6 +8,7 @@
 #include <set>
 #include <unordered_set>
 
+#include "app/change_notes.hpp"
 #include "app/connections.hpp"
 #include "app/views.hpp"
 #include "base/clock.hpp"
@@ -209,6 +210,19 @@ void count_services(const datapath::MapSet& maps, const AgentSettings& settings,
 
 }  // namespace
 
+std::vector<api::PausedService> paused_services(const datapath::MapSet& maps, const model::RoutingTablePtr& routing,
+                                                base::WallTime now) {
+  std::vector<api::PausedService> paused;
+  for (std::uint32_t id = 1; id < maps.sizes().services; ++id) {
+    const auto service = maps.read<mesh_service>(datapath::Table::kServices, id);
+    if (service.flags == 0) continue;
+    std::string until = describe_pause(service.pass_until_ns, now);
+    if (until.empty()) continue;
+    paused.push_back({service_label(routing, datapath::frontend_of(service.frontend)), std::move(until)});
+  }
+  return paused;
+}
+
 api::HookView hook_view(const datapath::HookStatus& hook) {
   api::HookView view;
   view.cgroup = hook.cgroup;
@@ -288,6 +302,8 @@ api::Status status_from_pins(const datapath::MapSet& maps, const AgentSettings& 
     }
   }
   count_services(maps, settings, status);
+  status.paused = paused_services(maps, nullptr, now);
+  if (auto condition = paused_condition(status)) status.conditions.push_back(*std::move(condition));
   const auto root =
       settings.cgroup_root.empty() ? datapath::find_cgroup2_mount() : base::Result<std::string>(settings.cgroup_root);
   if (!root) return status;

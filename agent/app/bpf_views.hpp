@@ -11,6 +11,7 @@
 #include "base/error.hpp"
 #include "datapath/hooks.hpp"
 #include "datapath/maps.hpp"
+#include "model/routing.hpp"
 
 namespace mesh::app {
 
@@ -21,6 +22,10 @@ base::Result<api::BpfDump> dump_tables(const datapath::MapSet& maps, const std::
 /// Run counts of the attached programs and the reasons; `maps` is left to the caller.
 base::Result<api::BpfStats> read_bpf_stats(const datapath::MapSet& maps,
                                            const std::vector<datapath::HookStatus>& hooks);
+
+/// The services that are paused now, as the kernel tables say. Without `routing` they are called by their address.
+std::vector<api::PausedService> paused_services(const datapath::MapSet& maps, const model::RoutingTablePtr& routing,
+                                                base::WallTime now);
 
 api::HookView hook_view(const datapath::HookStatus& hook);
 

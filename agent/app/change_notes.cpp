@@ -37,6 +37,16 @@ std::string_view why(const model::EndpointHealth& health) {
 
 std::string service_label(const model::Service& service) { return service.name + ' ' + service.frontend.to_string(); }
 
+std::string service_label(const model::RoutingTablePtr& table, const model::Frontend& frontend) {
+  if (!table) return frontend.to_string();
+  const auto key = [](const model::ServiceRoutePtr& route) -> const model::Frontend& {
+    return route->service->frontend;
+  };
+  const auto found = std::ranges::lower_bound(table->services, frontend, {}, key);
+  return found != table->services.end() && key(*found) == frontend ? service_label(*(*found)->service)
+                                                                   : frontend.to_string();
+}
+
 void RouteNotes::add(std::string_view kind, const model::Service& service, std::string endpoint, std::string text) {
   if (service.source == ignored_) return;
   if (events_.size() >= kEventsMax) {
@@ -118,6 +128,20 @@ void RouteNotes::compare(const model::ServiceRoute& before, const model::Service
     add(api::history::kPanic, service, "",
         after.panic ? "too few endpoints are usable: all are used" : "over: enough endpoints are usable");
   }
+}
+
+std::vector<api::HistoryEvent> PauseNotes::look(const Pauses& pauses, base::TimePoint now) {
+  const auto now_ns = static_cast<std::uint64_t>(now.time_since_epoch().count());
+  std::vector<api::HistoryEvent> events;
+  for (const auto& [label, until_ns] : pauses) {
+    if (until_ns > now_ns) {
+      running_[label] = until_ns;
+    } else if (running_.erase(label) > 0 && until_ns != 0) {
+      events.push_back({"", std::string(api::history::kPause), label, "", "over: connects are balanced again", 1});
+    }
+  }
+  std::erase_if(running_, [&](const auto& one) { return !pauses.contains(one.first); });
+  return events;
 }
 
 std::vector<api::HistoryEvent> RefusalNotes::look(const std::vector<Count>& counts, const Label& label,

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -17,6 +18,8 @@ namespace mesh::app {
 
 /// "orders 240.64.0.10:80/tcp", as events name a service.
 std::string service_label(const model::Service& service);
+/// That of the service which has the frontend; the address alone where `table` has none.
+std::string service_label(const model::RoutingTablePtr& table, const model::Frontend& frontend);
 
 /// Services and endpoints that came or went, verdicts of probes and panic that changed. A look at unchanged routes is
 /// one comparison of pointers each.
@@ -36,6 +39,17 @@ class RouteNotes {
   model::RoutingTablePtr last_;
   std::vector<api::HistoryEvent> events_;
   std::size_t more_ = 0;
+};
+
+/// Pauses that ended by themselves: who pauses and resumes notes that itself.
+class PauseNotes {
+ public:
+  /// By label, empty for the whole mesh: when it ends (CLOCK_MONOTONIC). Those that are over may be in it.
+  using Pauses = std::map<std::string, std::uint64_t>;
+  [[nodiscard]] std::vector<api::HistoryEvent> look(const Pauses& pauses, base::TimePoint now);
+
+ private:
+  Pauses running_;
 };
 
 /// Connects that the kernel refused, per service: said at once, then at most once in kWindow with the number.

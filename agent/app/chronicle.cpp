@@ -17,7 +17,7 @@ namespace mesh::app {
 namespace {
 
 constexpr auto kPlanWindow = std::chrono::seconds(10);
-constexpr auto kRefusalInterval = std::chrono::seconds(1);
+constexpr auto kServicesInterval = std::chrono::seconds(1);
 
 constexpr base::log::Logger kLog{"watcher"};
 
@@ -25,17 +25,6 @@ constexpr base::log::Logger kLog{"watcher"};
 std::string in_words(base::Duration duration) {
   const auto us = std::chrono::duration<double, std::micro>(duration).count();
   return us < 100 ? fmt::format("{:.0f} us", us) : fmt::format("{:.1f} ms", us / 1000);
-}
-
-/// The label of the service that has the frontend; the address alone where it is gone.
-std::string label_of(const model::RoutingTablePtr& table, const model::Frontend& frontend) {
-  if (!table) return frontend.to_string();
-  const auto key = [](const model::ServiceRoutePtr& route) -> const model::Frontend& {
-    return route->service->frontend;
-  };
-  const auto found = std::ranges::lower_bound(table->services, frontend, {}, key);
-  return found != table->services.end() && key(*found) == frontend ? service_label(*(*found)->service)
-                                                                   : frontend.to_string();
 }
 
 }  // namespace
@@ -53,9 +42,9 @@ void Chronicle::look(const Watcher::Round& round) {
   }
   look_at_repairs(*round.reconciled);
   look_at_plans(*round.reconciled);
-  if (round.now < refusals_at_) return;
-  refusals_at_ = round.now + kRefusalInterval;
-  look_at_refusals(round);
+  if (round.now < services_at_) return;
+  services_at_ = round.now + kServicesInterval;
+  look_at_services(round);
 }
 
 void Chronicle::look_at_repairs(const Reconciled& reconciled) {
@@ -81,19 +70,25 @@ void Chronicle::look_at_plans(const Reconciled& reconciled) {
   error_ = error;
 }
 
-void Chronicle::look_at_refusals(const Watcher::Round& round) {
+void Chronicle::look_at_services(const Watcher::Round& round) {
   const datapath::MapSet& maps = datapath_.maps();
   std::vector<RefusalNotes::Count> counts;
+  PauseNotes::Pauses pauses{{"", maps.control().pass_until_ns}};
   for (std::uint32_t id = 1; id < maps.sizes().services; ++id) {
-    if (maps.read<mesh_service>(datapath::Table::kServices, id).flags == 0) continue;
-    const auto service = datapath::read_service_counts(maps, id);
-    counts.push_back({id, service.refused, service.refused_no_backend});
+    const auto service = maps.read<mesh_service>(datapath::Table::kServices, id);
+    if (service.flags == 0) continue;
+    if (service.pass_until_ns != 0) {
+      pauses[service_label(round.reconciled->routing, datapath::frontend_of(service.frontend))] = service.pass_until_ns;
+    }
+    const auto seen = datapath::read_service_counts(maps, id);
+    counts.push_back({id, seen.refused, seen.refused_no_backend});
   }
   const auto label = [&](std::uint32_t id) {
     const auto service = maps.read<mesh_service>(datapath::Table::kServices, id);
-    return label_of(round.reconciled->routing, datapath::frontend_of(service.frontend));
+    return service_label(round.reconciled->routing, datapath::frontend_of(service.frontend));
   };
   for (auto& event : refusals_.look(counts, label, round.now)) journal_.note(std::move(event));
+  for (auto& event : pauses_.look(pauses, round.now)) journal_.note(std::move(event));
 }
 
 }  // namespace mesh::app

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes into the journal what the watcher sees change: routes, applied plans, repaired tables, refusals. Ejections,
-// drains and repaired books are noted by whoever decides on them.
+// Writes into the journal what the watcher sees change: routes, applied plans, repaired tables, refusals,
+// pauses that ended. Ejections, drains and repaired books are noted by whoever decides on them.
 #pragma once
 
 #include <optional>
@@ -22,13 +22,14 @@ class Chronicle {
  private:
   void look_at_repairs(const Reconciled& reconciled);
   void look_at_plans(const Reconciled& reconciled);
-  void look_at_refusals(const Watcher::Round& round);
+  void look_at_services(const Watcher::Round& round);
 
   const datapath::Datapath& datapath_;
   observe::Journal& journal_;
   RouteNotes routes_;
   RefusalNotes refusals_;
-  base::TimePoint refusals_at_{};
+  PauseNotes pauses_;
+  base::TimePoint services_at_{};
   std::uint64_t generation_ = 0;
   std::uint64_t repaired_ = 0;
   std::string error_;

@@ -313,6 +313,18 @@ std::string describe_drift(const api::DriftView& drift) {
                      drift.last);
 }
 
+std::optional<api::Condition> paused_condition(const api::Status& status) {
+  if (status.paused.empty()) return std::nullopt;
+  const api::PausedService& first = status.paused.front();
+  const bool one = status.paused.size() == 1;
+  return api::Condition{
+      "paused", "notice",
+      one ? fmt::format("service {} is paused: connects to it pass untouched until {}", first.service, first.until)
+          : fmt::format("{} are paused: connects to them pass untouched, to {} until {}",
+                        base::counted(status.paused.size(), "service"), first.service, first.until),
+      one ? "`meshctl resume SERVICE` ends it" : "`meshctl services` marks them, `meshctl resume SERVICE` ends it"};
+}
+
 std::vector<api::Condition> conditions_of(const api::Status& status) {
   Conditions found;
   if (status.mode == "pass_through") {
@@ -335,6 +347,9 @@ std::vector<api::Condition> conditions_of(const api::Status& status) {
                  fmt::format("{} in panic: too few endpoints are up, so probe results are ignored there",
                              base::counted(status.probes.services_in_panic, "service")),
                  "`meshctl services` marks them; see panic_threshold");
+  }
+  if (auto paused = paused_condition(status)) {
+    found.notice(std::move(paused->name), std::move(paused->message), std::move(paused->remedy));
   }
   return found.take();
 }

@@ -54,5 +54,7 @@ std::string describe_drift(const api::DriftView& drift);
 /// What of a status makes the agent degraded, worst first, and what is worth a notice. Pure; the one place that
 /// decides.
 std::vector<api::Condition> conditions_of(const api::Status& status);
+/// The one of them that is about paused services; also true while no agent runs.
+std::optional<api::Condition> paused_condition(const api::Status& status);
 
 }  // namespace mesh::app

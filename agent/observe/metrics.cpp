@@ -272,6 +272,8 @@ void Page::collect_xds() const {
 void Page::collect_discovery() const {
   const api::Status& status = input_.status;
   gauge("mesh_services", "Services known.", number(status.services));
+  gauge("mesh_services_paused", "Services whose connects pass untouched (meshctl pause SERVICE).",
+        number(status.paused.size()));
   gauge("mesh_services_without_backend", "Services whose connects are refused: no endpoint is usable.",
         number(input_.services_without_backend));
   gauge("mesh_services_in_panic", "Services that use endpoints which are down, because too few are up.",

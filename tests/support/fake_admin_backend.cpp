@@ -293,7 +293,7 @@ void FakeAdminBackend::history(const api::HistoryRequest& request, app::Reply<st
   reply(api::encode(list));
 }
 
-Result<api::PauseView> FakeAdminBackend::pause(const api::PauseRequest& request) {
+Result<api::PauseView> FakeAdminBackend::pause(const api::PauseRequest& request, const std::string&) {
   MESH_CHECK(known(request.service));
   changes.push_back(fmt::format("pause {} {}", request.service, request.seconds));
   return api::PauseView{{{request.service.empty() ? "mesh" : request.service, kUntil}}};
@@ -307,7 +307,7 @@ Result<api::DrainList> FakeAdminBackend::drain(const api::DrainRequest& request)
   return list;
 }
 
-Result<api::PauseView> FakeAdminBackend::resume(const api::ResumeRequest& request) {
+Result<api::PauseView> FakeAdminBackend::resume(const api::ResumeRequest& request, const std::string&) {
   MESH_CHECK(known(request.service));
   changes.push_back("resume " + request.service);
   return api::PauseView{{{request.service.empty() ? "mesh" : request.service, ""}}};

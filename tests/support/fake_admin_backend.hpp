@@ -33,8 +33,8 @@ class FakeAdminBackend final : public app::AdminBackend {
   void flows(const api::FlowRequest& request, app::Reply<std::string> reply) override;
   void traffic(const api::TrafficRequest& request, app::Reply<std::string> reply) override;
   void history(const api::HistoryRequest& request, app::Reply<std::string> reply) override;
-  base::Result<api::PauseView> pause(const api::PauseRequest& request) override;
-  base::Result<api::PauseView> resume(const api::ResumeRequest& request) override;
+  base::Result<api::PauseView> pause(const api::PauseRequest& request, const std::string& by) override;
+  base::Result<api::PauseView> resume(const api::ResumeRequest& request, const std::string& by) override;
   base::Result<api::LogView> set_log_level(const api::LogView& request) override;
   /// Kept in `late_reload` when `reload_is_late`, for the test to answer.
   void reload(app::Reply<api::ReloadView> reply) override;

@@ -112,5 +112,15 @@ TEST_F(RefusalNotesTest, an_id_that_was_given_away_starts_again) {
   EXPECT_EQ(look(2s, 3, 3), Lines{"service 7: 3 connects: no usable backend x3"});
 }
 
+TEST(PauseNotes, a_pause_that_ends_by_itself_is_noted_once_and_one_that_was_ended_is_not) {
+  PauseNotes notes;
+  const std::uint64_t end = std::chrono::nanoseconds(10s).count();
+  EXPECT_TRUE(notes.look({{"", 0}, {"orders x", end}, {"cache x", end}}, base::TimePoint(5s)).empty());
+  EXPECT_TRUE(notes.look({{"", end}, {"orders x", end}}, base::TimePoint(6s)).empty());  // cache was resumed, or went
+  EXPECT_EQ(lines(notes.look({{"", end}, {"orders x", end}, {"cache x", end}}, base::TimePoint(10s))),
+            (Lines{"pause|||over: connects are balanced again", "pause|x||over: connects are balanced again"}));
+  EXPECT_TRUE(notes.look({{"", end}, {"orders x", end}}, base::TimePoint(11s)).empty());
+}
+
 }  // namespace
 }  // namespace mesh::app

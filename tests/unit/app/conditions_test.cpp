@@ -122,6 +122,17 @@ TEST(Conditions, a_canary_that_went_silent_degrades_unless_the_mesh_is_paused) {
   EXPECT_EQ(names(status), Names{"degraded paused"});
 }
 
+TEST(Conditions, a_paused_service_is_a_notice_that_names_it_and_its_end) {
+  api::Status status = good_status();
+  status.paused = {{"orders 240.64.0.10:80/tcp", "2026-11-20T12:00:00.000Z"}};
+  ASSERT_EQ(names(status), Names{"notice paused"});
+  EXPECT_EQ(conditions_of(status).front().message,
+            "service orders 240.64.0.10:80/tcp is paused: connects to it pass untouched until "
+            "2026-11-20T12:00:00.000Z");
+  status.paused.push_back({"cache 240.64.0.11:80/tcp", "forever"});
+  EXPECT_EQ(conditions_of(status).front().message.find("2 services are paused"), 0U);
+}
+
 TEST(Conditions, a_full_table_degrades_and_a_nearly_full_one_is_a_notice) {
   api::Status status = good_status();
   status.maps.front().used = 85;
