@@ -11,6 +11,7 @@
 #include <fstream>
 #include <memory>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -108,12 +109,29 @@ class Trial {
     return fmt::format("{}", fmt::join(names, " "));
   }
 
+  /// ListenDrops of all servers: connects that fail for them tell of a busy machine, not of the mesh.
+  std::uint64_t dropped_syns() {
+    std::uint64_t sum = 0;
+    for (const Host* const web : stage_.webs) {
+      std::istringstream lines(mesh::test::run({"cat", "/proc/net/netstat"}, stage_.lab.on(*web, "others")).text);
+      std::string names, values;
+      while (std::getline(lines, names) && std::getline(lines, values)) {
+        std::istringstream name_words(names), value_words(values);
+        for (std::string name, value; name_words >> name && value_words >> value;) {
+          if (name == "ListenDrops") sum += std::stoull(value);
+        }
+      }
+    }
+    return sum;
+  }
+
   SourcesFinding run(const Fault& fault) {
     SourcesFinding finding{.source = name_, .fault = fault.name, .why_not = fault.why_not};
     if (!fault.why_not.empty()) return finding;
     const bool watched = !fault.during.empty();
     std::optional<ConnectLoop> loop;
     if (watched) loop.emplace(stage_.lab.on(stage_.node, "apps"), std::vector<LoopTarget>{{Via::kTcp, address_}});
+    const std::uint64_t dropped = dropped_syns();
     auto begin = Clock::now();
     fault.strike();
     const bool shown = eventually(kPatience, [&] {
@@ -148,7 +166,8 @@ class Trial {
       finding.failed = counts[0].failures;
       if (finding.failed > 0) {
         finding.faults.push_back(
-            fmt::format("{} connects failed, first with {}", finding.failed, ::strerrorname_np(counts[0].first_errno)));
+            fmt::format("{} connects failed, first with {}; servers dropped {} SYNs because they did not run",
+                        finding.failed, ::strerrorname_np(counts[0].first_errno), dropped_syns() - dropped));
       }
     }
     return finding;
@@ -157,8 +176,9 @@ class Trial {
   /// Everything in the kernel is gone, and the registry is down.
   SourcesFinding reboot() {
     SourcesFinding finding{.source = name_, .fault = "reboot with the registry down"};
-    const bool saved = eventually(
-        kPatience, [this] { return run_in({"grep", "-rqF", stage_.ip(kNewer.back()), agent_->state_folder()}); });
+    const std::string last_good = agent_->state_folder() + "/last-good.state";  // what the journal has does not count
+    const bool saved =
+        eventually(kPatience, [&] { return run_in({"grep", "-qF", stage_.ip(kNewer.back()), last_good}); });
     if (!saved) finding.faults.emplace_back("the last good state is not on disk");
     agent_->kill();
     subject_->stop();
