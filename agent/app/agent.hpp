@@ -65,6 +65,7 @@ class Agent {
   friend class AgentAdmin;
   Agent(StartConfig start, Signals signals);
 
+  base::Result<void> make_parts();
   base::Result<void> make_kernel_side();
   base::Result<void> make_sources();
   base::Result<void> make_workers();

@@ -63,14 +63,22 @@ base::Result<std::unique_ptr<Agent>> Agent::make(StartConfig start, Signals sign
   raise_descriptor_limit();
   agent->loop_ = MESH_TRY(io::make_loop(loop_kind(agent->start_.config.agent.loop)));
   agent->notifier_ = MESH_TRY(base::ServiceNotifier::from_environment());
-  MESH_CHECK(agent->make_kernel_side());
-  MESH_CHECK(agent->make_sources());
-  MESH_CHECK(agent->make_workers());
-  MESH_CHECK(agent->make_names());
-  MESH_CHECK(agent->make_relay());
-  MESH_CHECK(agent->make_xds());
-  MESH_CHECK(agent->make_admin());
+  if (auto made = agent->make_parts(); !made) {
+    agent->canary_.reset();  // its process is in our cgroup
+    if (!agent->own_cgroup_.folder.empty()) datapath::leave_own_cgroup(agent->own_cgroup_);
+    return std::unexpected(std::move(made).error());
+  }
   return agent;
+}
+
+base::Result<void> Agent::make_parts() {
+  MESH_CHECK(make_kernel_side());
+  MESH_CHECK(make_sources());
+  MESH_CHECK(make_workers());
+  MESH_CHECK(make_names());
+  MESH_CHECK(make_relay());
+  MESH_CHECK(make_xds());
+  return make_admin();
 }
 
 base::Result<void> Agent::make_kernel_side() {

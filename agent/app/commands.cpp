@@ -54,15 +54,19 @@ Config config_of(const CommandOptions& options, std::optional<base::Error>* unre
 /// Where things are.
 AgentSettings settings_of(const CommandOptions& options) { return config_of(options).agent; }
 
-/// A canary of an agent that was killed leaves an empty leaf; rmdir takes only empty ones.
-void remove_canary_leaves(const std::string& cgroup_root) {
+/// An agent that was killed leaves the leaves of its canary and its own cgroup, `agent_id`; rmdir takes only empty
+/// ones.
+void remove_own_cgroups(const std::string& cgroup_root, std::uint64_t agent_id) {
   std::error_code ignored;
   std::vector<std::filesystem::path> leaves;
   for (std::filesystem::recursive_directory_iterator
            it(cgroup_root, std::filesystem::directory_options::skip_permission_denied, ignored),
        end;
        it != end; it.increment(ignored)) {
-    if (it->is_directory(ignored) && it->path().filename() == datapath::kCanaryLeaf) leaves.push_back(it->path());
+    if (!it->is_directory(ignored)) continue;
+    if (it->path().filename() == datapath::kCanaryLeaf || datapath::cgroup_id(it->path().string()) == agent_id) {
+      leaves.push_back(it->path());
+    }
   }
   for (const auto& leaf : leaves) ::rmdir(leaf.c_str());
 }
@@ -107,9 +111,19 @@ int command_check_config(const CommandOptions& options) {
 int command_detach(const CommandOptions& options) {
   const AgentSettings settings = settings_of(options);
   api::DetachView view;
+  std::uint64_t own_cgroup = 0;
+  if (const auto maps = datapath::open_pinned_maps(settings.bpffs, datapath::Access::kRead)) {
+    own_cgroup = maps->control().exempt_cgroup_id;
+  }
   const auto detached = datapath::detach_all(settings.bpffs);
   if (!detached && detached.error().kind != base::ErrorKind::kNotFound) return fail_with(detached.error());
-  if (detached) view.removed.push_back(settings.bpffs);
+  if (detached) {  // so no agent holds it
+    view.removed.push_back(settings.bpffs);
+    if (options.bpffs.empty()) {
+      ::unlink(settings.socket.c_str());
+      ::unlink((settings.run_dir + "/relay.sock").c_str());
+    }
+  }
   for (const discovery::VipRange& range : {settings.vips4, settings.vips6}) {
     if (const auto removed = datapath::remove_unreachable_route(range.ip, range.bits); !removed) {
       return fail_with(removed.error());
@@ -117,7 +131,7 @@ int command_detach(const CommandOptions& options) {
   }
   if (const auto root = settings.cgroup_root.empty() ? datapath::find_cgroup2_mount()
                                                      : base::Result<std::string>(settings.cgroup_root)) {
-    remove_canary_leaves(*root);
+    remove_own_cgroups(*root, own_cgroup);
   }
   if (options.json) {
     print_json(view);

@@ -134,6 +134,7 @@ void RelayKeeper::stop() {
   }
   ::eventfd_write(wake_.get(), 1);
   thread_.join();
+  ::unlink(options_.socket.c_str());  // the next agent listens when this one has let go of its tables
 }
 
 void RelayKeeper::set_settings(const relay::Settings& settings) {

@@ -110,7 +110,10 @@ base::Result<std::unique_ptr<Datapath>> Datapath::open(DatapathOptions options) 
   options.cgroups = collapse_cgroups(options.cgroups);
   PinDirectory directory = MESH_TRY(PinDirectory::lock(options.directory));
   std::unique_ptr<Datapath> datapath(new Datapath(std::move(options), std::move(directory)));
-  MESH_CHECK(datapath->start());
+  if (auto started = datapath->start(); !started) {
+    ::rmdir(datapath->directory_.path().c_str());  // goes only if nothing is pinned there
+    return std::unexpected(std::move(started).error());
+  }
   return datapath;
 }
 

@@ -90,6 +90,7 @@ TEST_F(SurvivalTest, a_dead_agent_leaves_status_dump_and_detach) {
   EXPECT_EQ(detached.code, 0) << detached.text << detached.errors;
   EXPECT_EQ(links_on(lab_->cgroup("apps")), std::vector<std::uint32_t>{});
   EXPECT_FALSE(fs::exists(agent_->bpffs())) << "detach leaves pins";
+  EXPECT_FALSE(fs::exists(lab_->cgroup("meshd") + "/agent")) << "detach leaves the agent's own cgroup";
   EXPECT_EQ(backend(), "ENETUNREACH");
 }
 
@@ -97,6 +98,7 @@ TEST_F(SurvivalTest, stop_leaves_the_mesh_in_force) {
   add_servers(1);
   start_agent({.body = one_service()});
   EXPECT_EQ(agent_->terminate(), 0);
+  EXPECT_FALSE(fs::exists(lab_->folder() / "meshd-run" / "relay.sock"));
   EXPECT_EQ(backend(), "web1");
   agent_->start_healthy();
   EXPECT_EQ(backend(), "web1");
