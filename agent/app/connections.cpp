@@ -163,6 +163,15 @@ std::optional<std::string_view> ServiceNames::name(const model::Frontend& fronte
   return found == names_.end() ? std::string_view() : found->second;
 }
 
+base::Result<void> ServiceNames::expect(const std::string& filter) const {
+  if (filter.empty() || !snapshot_) return {};
+  const Target target = MESH_TRY(Target::parse(filter));
+  const auto found = MESH_TRY(find_services(*snapshot_, target));
+  if (!found.empty()) return {};
+  return base::fail(base::ErrorKind::kNotFound, "find service " + filter + ": no service has this address",
+                    "`meshctl services` lists them");
+}
+
 CgroupPaths::CgroupPaths(const std::string& root, std::unordered_set<std::uint64_t> ids) {
   const auto look = [&](const std::string& folder) {
     const auto id = datapath::cgroup_id(folder);
@@ -269,6 +278,7 @@ base::Result<api::ConnectionList> list_connections(const datapath::MapSet& maps,
     ++list.total;
     if (list.items.size() < request.limit) list.items.push_back(std::move(view));
   }
+  if (list.total == 0) MESH_CHECK(names.expect(request.filter.service));  // one that is gone may have connections still
   list.truncated = list.total - list.items.size();
   list.unreachable = std::move(seen.unreachable);
   return list;
@@ -307,6 +317,7 @@ base::Result<api::FlowList> list_flows(const observe::FlowLog& log, const std::s
     for (const auto& flow : page.flows) ids.insert(flow.event.owner.cgroup_id);
     cgroups.emplace(cgroup_root, std::move(ids));
   }
+  if (page.flows.empty() && request.after == 0) MESH_CHECK(names.expect(request.filter.service));
   api::FlowList list;
   for (const auto& flow : page.flows) {
     list.items.push_back(flow_row(flow, *names.name(frontend_of(flow.event.owner)), *cgroups, now, wall));

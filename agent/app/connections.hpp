@@ -29,6 +29,8 @@ class ServiceNames {
   ServiceNames(const model::SnapshotPtr& snapshot, std::string_view ignored);
   /// "" for a service that is gone, nothing for one that is ignored.
   [[nodiscard]] std::optional<std::string_view> name(const model::Frontend& frontend) const;
+  /// kNotFound, with a suggestion, unless a service is meant by `filter`, which is what was asked for.
+  [[nodiscard]] base::Result<void> expect(const std::string& filter) const;
 
  private:
   model::SnapshotPtr snapshot_;  ///< Whose names these are.

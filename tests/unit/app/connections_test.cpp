@@ -92,6 +92,13 @@ TEST(Connections, names_know_the_canarys_services_and_those_that_are_gone) {
   EXPECT_EQ(names.name(orders->frontend), "orders");
   EXPECT_EQ(names.name(canary->frontend), std::nullopt);
   EXPECT_EQ(names.name(frontend_of(owner("240.64.0.12:80", "10.0.0.1:80", 0))), "");
+  EXPECT_TRUE(names.expect("orders") && names.expect("") && names.expect("240.64.0.10:80"));
+  for (const char* nothing : {"nope", "orders:81", "240.64.0.12:80"}) {
+    const auto expected = names.expect(nothing);
+    ASSERT_FALSE(expected) << nothing;
+    EXPECT_EQ(expected.error().kind, base::ErrorKind::kNotFound);
+    EXPECT_FALSE(expected.error().remedy.empty());
+  }
 }
 
 }  // namespace
