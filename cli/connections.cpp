@@ -63,9 +63,10 @@ std::string connections_text(const api::ConnectionList& list, const ViewOptions&
 void add_filter_options(CLI::App& command, api::ConnectionFilter& filter) {
   command.add_option("SERVICE,--service", filter.service, "NAME, NAME:PORT or ADDR:PORT");
   command.add_option("--backend", filter.backend, "ADDR or ADDR:PORT");
-  command.add_option("--pid", filter.pid, "the process that connected");
+  command.add_option("--pid", filter.pid, "the process that connected")->check(CLI::PositiveNumber);
   command.add_option("--cgroup", filter.cgroup, "a path and what is below, or the name of one of its parts");
-  command.add_option("--netns", filter.netns, "a network namespace by inode (lsns -t net) or cookie");
+  command.add_option("--netns", filter.netns, "a network namespace by inode (lsns -t net) or cookie")
+      ->check(CLI::PositiveNumber);
 }
 
 QueryParameters filter_parameters(const api::ConnectionFilter& filter) {

@@ -89,12 +89,13 @@ void add_drain(CLI::App& app, Context& context) {
   auto list_all = std::make_shared<bool>(false);
   command->add_option("SERVICE", request->service, "NAME, NAME:PORT or ADDR:PORT");
   command->add_option("ENDPOINT", request->endpoint, "ADDR:PORT, or an address: all its ports");
-  command->add_option(
+  auto* timeout = command->add_option(
       "--timeout", request->timeout,
       "when connections that are left are reset: 30s, 0, never; drain_timeout of the service without it");
-  command->add_flag("--undo", request->undo, "use it again");
-  command->add_flag("--wait", *wait, "until no connection is left");
-  command->add_flag("--list", *list_all, "what is being left now, for whatever reason");
+  auto* undo = command->add_flag("--undo", request->undo, "use it again");
+  auto* until = command->add_flag("--wait", *wait, "until no connection is left");
+  auto* lists = command->add_flag("--list", *list_all, "what is being left now, for whatever reason");
+  for (CLI::Option* order : {timeout, undo, until}) lists->excludes(order);
   command->footer(
       "It holds until --undo, also over restarts of the agent.\n"
       "Examples:\n  sudo meshctl drain orders 10.0.0.11:8080 --timeout 1m --wait\n  sudo meshctl drain orders "

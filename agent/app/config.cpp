@@ -217,10 +217,19 @@ std::vector<std::string> fragments_of(const std::string& folder, Findings& findi
 bool read_text(const std::string& path, std::string origin, std::vector<ConfigText>& texts, Findings& findings) {
   auto content = base::read_file(path, discovery::kMaxYamlBytes);
   if (!content) {
-    const bool too_large = content.error().kind == base::ErrorKind::kExhausted;
-    findings.add_error(
-        {path, 0, 0, "", content.error().message,
-         too_large ? "put the services into JSON files and name them in 'files:'" : content.error().remedy});
+    const auto remedy = [&]() -> std::string {
+      switch (content.error().kind) {
+        case base::ErrorKind::kExhausted:
+          return "put the services into JSON files and name them in 'files:'";
+        case base::ErrorKind::kNotFound:
+          return "write it, or name another file; docs/configuration.md has every key";
+        case base::ErrorKind::kPermission:
+          return "run this as root, or let its user read the file";
+        default:
+          return "name a file that can be read";
+      }
+    };
+    findings.add_error({path, 0, 0, "", content.error().message, remedy()});
     return false;
   }
   texts.push_back({path, std::move(origin), std::move(*content)});

@@ -28,7 +28,6 @@ namespace {
 constexpr std::array<std::string_view, 3> kLoops = {"auto", "io_uring", "epoll"};
 constexpr std::array<std::string_view, 4> kLogLevels = {"debug", "info", "warn", "error"};
 constexpr std::array<std::string_view, 3> kLogFormats = {"auto", "text", "json"};
-constexpr std::int64_t kMaxTable = 1 << 26;  // elements; the kernel's own limits are near
 
 const AgentSettings kFreshAgent{};
 const TableSizes kFreshSizes{};
@@ -296,11 +295,13 @@ constexpr Key kXdsKeys[] = {
 const Table kXdsTable{.name = "xds", .keys = kXdsKeys, .defaults = &kFreshXds};
 
 constexpr Key kAgentKeys[] = {
-    required(with_decode(
-        key<&AgentSettings::cgroups>(
-            "cgroups",
-            "Cgroups whose processes use the services, as paths below the cgroup2 mount; [/] is the whole host."),
-        decode_cgroups)),
+    required(
+        with_decode(
+            key<&AgentSettings::cgroups>(
+                "cgroups",
+                "Cgroups whose processes use the services, as paths below the cgroup2 mount; [/] is the whole host."),
+            decode_cgroups),
+        "cgroups: [/system.slice/shop.service]; [/] is the whole host"),
     with_decode(key<&AgentSettings::cgroup_root>("cgroup_root", "The cgroup2 mount; \"\" finds it in /proc/mounts."),
                 decode_optional_path<&AgentSettings::cgroup_root>),
     with_decode(
@@ -361,7 +362,8 @@ constexpr Key section(std::string_view name, std::string_view doc, const Table* 
 
 constexpr Key kRootKeys[] = {
     required(section<&Sections::api_version>("apiVersion", "Version of this format; in every file.", nullptr,
-                                             R"({"const":"meshd/v1"})")),
+                                             R"({"const":"meshd/v1"})"),
+             "apiVersion: meshd/v1"),
     section<&Sections::agent>("agent", "The agent itself; in one file only.", &kAgentTable, ""),
     section<&Sections::defaults>("defaults", "What services don't say themselves; in one file only, holds for all.",
                                  &discovery::kPolicyTable, ""),

@@ -2,6 +2,7 @@
 // The keys of meshd.yaml above those of a service (discovery/service_keys.hpp).
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -11,6 +12,7 @@
 namespace mesh::app {
 
 inline constexpr std::string_view kApiVersion = "meshd/v1";
+inline constexpr std::int64_t kMaxTable = 1 << 26;  ///< Elements; the kernel's own limits are near.
 
 /// The sections of one file, as they were found; decoded later, because `defaults` holds for the services of all files.
 struct Sections {

@@ -7,6 +7,7 @@
 #include <bit>
 #include <map>
 
+#include "app/config_keys.hpp"
 #include "balance/round_robin.hpp"
 #include "balance/table.hpp"
 #include "datapath/counters.hpp"
@@ -51,12 +52,25 @@ base::Result<api::EstimateView> estimate_tables(std::uint64_t services, std::uin
     return base::fail(base::ErrorKind::kInvalid, "estimate for '" + algorithm_name + "': no such algorithm",
                       "use weighted_random, round_robin, maglev, source_hash, least_connections or latency");
   }
+  if (services > kMaxTable || endpoints > kMaxTable) {
+    return base::fail(base::ErrorKind::kInvalid,
+                      fmt::format("estimate for {} services of {} endpoints: out of range", services, endpoints),
+                      fmt::format("agent.limits.services and agent.limits.backends are at most {}", kMaxTable));
+  }
   // Ids start at 1; range 1 is shared. Updates put new ranges and slots beside the old ones.
   std::map<datapath::Table, std::uint64_t> needed;
   needed[datapath::Table::kServices] = services + 1;
   needed[datapath::Table::kRanges] = 2 * services + 2;
   needed[datapath::Table::kSlots] = 2 * services * slots_per_service(*algorithm, endpoints);
   needed[datapath::Table::kBackends] = services * endpoints + 1;
+  for (const auto& [table, entries] : needed) {
+    if (entries <= kMaxTable) continue;
+    return base::fail(base::ErrorKind::kInvalid,
+                      fmt::format("estimate for {} services of {} endpoints: {} needs {} entries", services, endpoints,
+                                  datapath::to_string(table), entries),
+                      fmt::format("{} is at most {}: balance with less slots, or divide the services among agents",
+                                  datapath::setting_of(table), kMaxTable));
+  }
   for (const auto table :
        {datapath::Table::kFrontends, datapath::Table::kServiceState, datapath::Table::kServiceLatency}) {
     needed[table] = needed[datapath::Table::kServices];

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <iostream>
+#include <optional>
 
 #include "app/agent.hpp"
 #include "app/ca_command.hpp"
@@ -32,8 +33,9 @@ int report(const base::Error& error) {
   return exit_code(error);
 }
 
-/// The configuration, or, if it is broken, the last good state on disk.
-base::Result<StartConfig> load_start(const std::string& path, const std::string& state_dir) {
+/// The configuration, or, if it is broken, the last good state on disk; nothing, after all errors were printed,
+/// without.
+std::optional<StartConfig> load_start(const std::string& path, const std::string& state_dir) {
   StartConfig start;
   start.path = std::filesystem::absolute(path).lexically_normal();
   start.loaded_at = base::wall_now();
@@ -48,10 +50,9 @@ base::Result<StartConfig> load_start(const std::string& path, const std::string&
   for (const Diagnostic& error : loaded.errors) std::fprintf(stderr, "meshd: %s\n", error.to_string().c_str());
   auto saved = StateStore::load(state_dir);
   if (!saved) {
-    base::Error error = loaded.error();
     if (saved.error().kind != base::ErrorKind::kNotFound)
       std::fprintf(stderr, "meshd: %s\n", saved.error().to_string().c_str());
-    return std::unexpected(std::move(error));
+    return std::nullopt;
   }
   std::fprintf(stderr, "meshd: starting from the last good state of %s\n",
                base::format_rfc3339(saved->saved_at).c_str());
@@ -72,7 +73,7 @@ int run_agent(const std::string& config_path, const std::string& state_dir) {
   auto signals = Signals::block();
   if (!signals) return report(signals.error());
   auto start = load_start(config_path, state_dir);
-  if (!start) return report(start.error());
+  if (!start) return static_cast<int>(api::ExitCode::kBadConfig);
   const AgentSettings& settings = start->config.agent;
   base::log::init({.level = base::log::level_from(settings.log_level).value_or(base::log::Level::kInfo),
                    .format = base::log::format_from(settings.log_format).value_or(base::log::Format::kAuto),
@@ -170,8 +171,10 @@ int main(int argc, char** argv) {
   add("status", "What the pins say: who applied what and when, agent alive or dead", command_status);
   auto* estimate =
       add("estimate", "What a number of services costs in kernel memory, and which limits it needs", command_estimate);
-  estimate->add_option("--services", options.services, "Number of services")->required();
-  estimate->add_option("--endpoints", options.endpoints, "Endpoints per service")->required();
+  estimate->add_option("--services", options.services, "Number of services")->check(CLI::PositiveNumber)->required();
+  estimate->add_option("--endpoints", options.endpoints, "Endpoints per service")
+      ->check(CLI::PositiveNumber)
+      ->required();
   estimate
       ->add_option("--balance", options.balance,
                    "weighted_random, round_robin, maglev, source_hash, least_connections or latency")

@@ -109,9 +109,11 @@ void Decoder::table(const Table& table, const Value& value, void* target) {
     }
     under(item.key, [&] {
       if (key == nullptr) {
+        std::vector<std::string_view> names = table.names();
+        std::erase(names, refused_key);
         error_at(item.key_place,
                  "unknown key" + std::string(table.name.empty() ? "" : " in ") + std::string(table.name),
-                 base::suggest_name(item.key, table.names()));
+                 base::suggest_name(item.key, names));
       } else {
         key->decode(*this, *key, item, object);
       }
@@ -119,7 +121,8 @@ void Decoder::table(const Table& table, const Value& value, void* target) {
   }
   for (const Key& key : table.keys) {
     if (key.required && value.find(key.name) == nullptr) {
-      error(value, "the key '" + std::string(key.name) + "' is missing");
+      error(value, "the key '" + std::string(key.name) + "' is missing",
+            key.example.empty() ? "" : "write " + std::string(key.example));
     }
   }
 }

@@ -36,6 +36,7 @@ struct Key {
   const Table* table = nullptr;             ///< kTable
   std::string_view schema;                  ///< kCustom: its JSON Schema.
   bool required = false;
+  std::string_view example;  ///< Of a required one: what to write.
   void (*decode)(Decoder&, const Key&, const Value&, void* target) = nullptr;
   Value (*encode)(const Key&, const void* target, Secrets) = nullptr;
 };
@@ -105,7 +106,8 @@ class Decoder {
   [[nodiscard]] const Document& document() const { return document_; }
   [[nodiscard]] int line_of(const Value& value) const { return static_cast<int>(document_.resolve(value.place).line); }
 
-  void* context = nullptr;  ///< For custom keys: what their owner passes along.
+  std::string_view refused_key;  ///< One of the table that is an error here: never suggested.
+  void* context = nullptr;       ///< For custom keys: what their owner passes along.
 
  private:
   bool wrong_type(const Value& value, std::string_view wanted, std::string suggestion = {});
@@ -290,8 +292,9 @@ constexpr Key group_key(std::string_view name, std::string_view doc, const Table
                        Secrets secrets) { return encode(*self.table, target, secrets); }};
 }
 
-constexpr Key required(Key key) {
+constexpr Key required(Key key, std::string_view example = {}) {
   key.required = true;
+  key.example = example;
   return key;
 }
 

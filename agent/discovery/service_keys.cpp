@@ -359,7 +359,9 @@ std::optional<ServiceDecoder::Decoded> ServiceDecoder::service(const Value& valu
   ServiceSpec spec;
   spec.policy = defaults_;
   void* const outer_context = std::exchange(decoder_.context, this);
+  if (file_key_ == FileKey::kRefused) decoder_.refused_key = "file";
   decoder_.table(kServiceTable, value, &spec);
+  decoder_.refused_key = {};
   decoder_.context = outer_context;
   if (value.kind != Value::Kind::kMap) return std::nullopt;
 

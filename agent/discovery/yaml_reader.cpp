@@ -127,12 +127,18 @@ std::optional<Value> read_yaml(const Document& document, std::string_view text, 
                         "put the services into JSON files and name them in 'files:'"});
     return std::nullopt;
   }
+  if (const auto zero = text.find('\0'); zero != std::string_view::npos) {
+    findings.add_error({document.file(), 0, 0, "", "not YAML: byte " + std::to_string(zero + 1) + " is zero",
+                        "name a text file in UTF-8"});
+    return std::nullopt;
+  }
   EventsToValues events(document, findings);
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);
     if (!parser.HandleNextDocument(events)) {
-      findings.add_error({document.file(), 0, 0, "", "the file is empty", ""});
+      findings.add_error({document.file(), 0, 0, "", "the file is empty",
+                          "write at least `apiVersion: meshd/v1`, in a file of services `services: []`"});
       return std::nullopt;
     }
     if (parser) {
@@ -140,7 +146,8 @@ std::optional<Value> read_yaml(const Document& document, std::string_view text, 
           {document.file(), 0, 0, "", "more than one YAML document", "remove the second '---' and what follows"});
     }
   } catch (const YAML::Exception& exception) {
-    events.refuse(exception.mark, "not YAML: " + exception.msg, "");
+    events.refuse(exception.mark, "not YAML: " + exception.msg,
+                  "look here and above for an open bracket or quote, a missing colon, or a tab");
   }
   if (!events.good()) return std::nullopt;
   return std::move(events.root());

@@ -153,6 +153,9 @@ TEST_F(Meshctl, exit_codes_are_as_documented) {
                                  {"pause", "--for", "10"},
                                  {"version", "--watch"},
                                  {"completion", "tcsh"},
+                                 {"connections", "--netns", "-1"},
+                                 {"estimate", "--services", "10", "--endpoints", "-3"},
+                                 {"drain", "--list", "--undo"},
                                  {"detach"}}) {
     EXPECT_EQ(meshctl(wrong).code, 2) << (wrong.empty() ? "" : wrong[0]);
   }

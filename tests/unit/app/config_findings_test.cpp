@@ -25,9 +25,14 @@ std::string findings_of(const std::vector<ConfigText>& files) {
 #define ONE_SERVICE(more) HEAD "services:\n- {name: a, address: 240.64.0.1:80, endpoints: [10.0.0.1:80]" more "}\n"
 
 const Case kCases[] = {
-    {"an_empty_file", "", "m.yaml: the file is empty\n"},
-    {"only_a_comment", "# nothing\n", "m.yaml: the file is empty\n"},
-    {"text_that_is_no_yaml", "agent: [\n", "m.yaml:2:1: not YAML: end of sequence flow not found\n"},
+    {"an_empty_file", "",
+     "m.yaml: the file is empty; write at least `apiVersion: meshd/v1`, in a file of services `services: []`\n"},
+    {"only_a_comment", "# nothing\n",
+     "m.yaml: the file is empty; write at least `apiVersion: meshd/v1`, in a file of services `services: []`\n"},
+    {"text_that_is_no_yaml", "agent: [\n",
+     "m.yaml:2:1: not YAML: end of sequence flow not found; look here and above for an open bracket or quote, a "
+     "missing "
+     "colon, or a tab\n"},
     {"a_second_document", HEAD "---\na: b\n",
      "m.yaml: more than one YAML document; remove the second '---' and what follows\n"},
     {"a_list_instead_of_a_map", "- a\n",
@@ -37,13 +42,16 @@ const Case kCases[] = {
     {"nothing_but_the_version", "apiVersion: meshd/v1\n",
      "m.yaml:1:1: the key 'agent' is missing; write agent: {cgroups: [/system.slice/shop.service]}; [/] is the whole "
      "host\n"},
-    {"a_missing_version", "agent: {cgroups: [/]}\n", "m.yaml:1:1: the key 'apiVersion' is missing\n"},
+    {"a_missing_version", "agent: {cgroups: [/]}\n",
+     "m.yaml:1:1: the key 'apiVersion' is missing; write apiVersion: meshd/v1\n"},
     {"another_version", "apiVersion: meshd/v2\nagent: {cgroups: [/]}\n",
      "m.yaml:1:13: apiVersion: unknown version 'meshd/v2'; write meshd/v1\n"},
     {"an_unknown_section", HEAD "service: []\n", "m.yaml:3:1: service: unknown key; did you mean 'services'?\n"},
     {"a_duplicate_key", HEAD "services: []\nservices: []\n",
      "m.yaml:4:1: duplicate key 'services'; it stands already in line 3; keep one of them\n"},
-    {"no_cgroups", "apiVersion: meshd/v1\nagent: {loop: epoll}\n", "m.yaml:2:8: agent: the key 'cgroups' is missing\n"},
+    {"no_cgroups", "apiVersion: meshd/v1\nagent: {loop: epoll}\n",
+     "m.yaml:2:8: agent: the key 'cgroups' is missing; write cgroups: [/system.slice/shop.service]; [/] is the whole "
+     "host\n"},
     {"empty_cgroups", "apiVersion: meshd/v1\nagent: {cgroups: []}\n",
      "m.yaml:2:18: agent.cgroups: names no cgroup; write [/system.slice/shop.service], or [/] for the whole host\n"},
     {"a_cgroup_without_a_list", "apiVersion: meshd/v1\nagent: {cgroups: /}\n",
@@ -211,8 +219,14 @@ const Case kCases[] = {
      "m.yaml:2:9: agent.cgroup: unknown key in agent; did you mean 'cgroups'?\n"
      "m.yaml:2:28: agent.log.levl: unknown key in log; did you mean 'level'?\n"
      "m.yaml:2:48: agent.log.format: unknown value 'xml'; use one of: auto, text, json\n"
-     "m.yaml:2:8: agent: the key 'cgroups' is missing\n"},
+     "m.yaml:2:8: agent: the key 'cgroups' is missing; write cgroups: [/system.slice/shop.service]; [/] is the whole "
+     "host\n"},
 };
+
+TEST(ConfigOfAnotherKind, is_not_called_empty) {
+  EXPECT_EQ(findings_of({{"m.yaml", "m.yaml", std::string("ELF\0\1", 5)}}),
+            "m.yaml: not YAML: byte 4 is zero; name a text file in UTF-8\n");
+}
 
 class ConfigFindings : public testing::TestWithParam<Case> {};
 

@@ -47,6 +47,18 @@ TEST(Estimate, says_what_unequal_weights_may_need_where_they_matter) {
   EXPECT_EQ(estimate_tables(7, 10, "maglev", {})->note, "");
 }
 
+TEST(Estimate, is_refused_beyond_what_the_limits_of_the_configuration_allow) {
+  EXPECT_TRUE(estimate_tables(10'000, 100, "weighted_random", {}));
+  const std::vector<std::pair<std::uint64_t, std::uint64_t>> absurd = {
+      {10, ~std::uint64_t{2}}, {~std::uint64_t{0}, 1}, {std::uint64_t{1} << 25, 4}};
+  for (const auto& [services, endpoints] : absurd) {
+    const auto view = estimate_tables(services, endpoints, "weighted_random", {});
+    ASSERT_FALSE(view) << services;
+    EXPECT_EQ(view.error().kind, base::ErrorKind::kInvalid);
+    EXPECT_NE(view.error().remedy.find("at most 67108864"), std::string::npos) << view.error().to_string();
+  }
+}
+
 TEST(Estimate, what_services_and_endpoints_decide_is_a_number_and_the_rest_is_none) {
   const auto view = estimate_tables(7, 10, "round_robin", {});
   ASSERT_TRUE(view);
