@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `meshctl bpf dump|diff|stats`, and `meshctl dump`, which reads the pinned tables without an agent.
 #include <fmt/format.h>
+#include <signal.h>
 
+#include <cerrno>
 #include <ostream>
 
 #include "base/plural.hpp"
@@ -40,9 +42,10 @@ base::Result<api::Json> fetch_dump(const Context& context, const std::string& ta
   return whole;
 }
 
-base::Result<ExitCode> show_dump(Context& context, const api::Json& document) {
-  MESH_TRY(show<api::BpfDump>(
-      context, document, [&](const api::BpfDump& dump) { context.out << dump_text(dump, view_options(context)); }));
+base::Result<ExitCode> show_dump(Context& context, const api::Json& document, bool held = true) {
+  MESH_TRY(show<api::BpfDump>(context, document, [&](const api::BpfDump& dump) {
+    context.out << dump_text(dump, view_options(context), held);
+  }));
   if (document.value("truncated", false)) {
     context.err << "meshctl: only the first rows of each table are shown; name a table to see all of it\n";
   }
@@ -51,15 +54,16 @@ base::Result<ExitCode> show_dump(Context& context, const api::Json& document) {
 
 }  // namespace
 
-std::string dump_text(const api::BpfDump& dump, const ViewOptions& options) {
+std::string dump_text(const api::BpfDump& dump, const ViewOptions& options, bool held) {
   std::string text;
   const api::ControlRow& control = dump.control;
   if (!control.layout.empty()) {
     text += fmt::format(
-        "control  layout {}  generation {}  applied {}  {}  held by pid {} ({}) at {}\n", control.layout,
+        "control  layout {}  generation {}  applied {}  {}  {} by pid {} ({}) at {}\n", control.layout,
         control.generation, control.applied_at.empty() ? "never" : format_time(control.applied_at, options.now),
         control.pass_until.empty() ? "active" : "pass-through until " + format_time(control.pass_until, options.now),
-        control.agent_pid, printable(control.version), printable(control.holder));
+        held ? "held" : "no agent, last held", control.agent_pid, printable(control.version),
+        printable(control.holder));
   }
   Table frontends({"FRONTEND", "SERVICE"});
   for (const auto& row : dump.frontends) frontends.add({row.frontend, std::to_string(row.service_id)});
@@ -192,12 +196,15 @@ void add_dump(CLI::App& app, Context& context) {
   command->footer("Examples:\n  sudo meshctl dump backends\n  sudo meshctl dump --bpffs /sys/fs/bpf/meshd -o json");
   command->callback([&context, table] {
     context.run = [&context, table]() -> base::Result<ExitCode> {
+      MESH_CHECK(expect_known_mesh(context));
       std::vector<std::string> arguments = {"dump"};
       if (!table->empty()) arguments.insert(arguments.end(), {"--table", *table});
       const MeshdAnswer answer = MESH_TRY(run_meshd(context, std::move(arguments)));
       if (answer.exit_code != 0) return static_cast<ExitCode>(answer.exit_code);  // meshd has said why
       const api::Json document = MESH_TRY(api::detail::parse(answer.output));
-      return show_dump(context, document);
+      const pid_t agent = document.at("control").value("agent_pid", 0);
+      const bool held = agent > 0 && (::kill(agent, 0) == 0 || errno != ESRCH);
+      return show_dump(context, document, held);
     };
   });
 }

@@ -25,6 +25,7 @@ bool confirmed(Context& context) {
 base::Result<api::Json> detach_document(Context& context) {
   auto document = send(context, "/v1/detach", "");
   if (document || document.error().kind != base::ErrorKind::kUnavailable) return document;
+  MESH_CHECK(expect_known_mesh(context));
   const MeshdAnswer answer = MESH_TRY(run_meshd(context, {"detach"}));
   if (answer.exit_code != 0) {
     return base::fail(answer.exit_code == static_cast<int>(ExitCode::kPermission) ? base::ErrorKind::kPermission

@@ -45,6 +45,13 @@ Result<std::string> read_to_end(int fd) {
 
 }  // namespace
 
+Result<void> expect_known_mesh(const Context& context) {
+  if (context.socket == api::kDefaultSocket || !context.config_path.empty() || !context.bpffs.empty()) return {};
+  return base::fail(base::ErrorKind::kInvalid,
+                    "find the tables of the agent at " + context.socket + ": it does not say",
+                    "name their folder with --bpffs, or its configuration with --config");
+}
+
 Result<MeshdAnswer> run_meshd(const Context& context, std::vector<std::string> arguments) {
   arguments.emplace_back("--json");
   if (!context.config_path.empty()) arguments.insert(arguments.end(), {"--config", context.config_path});

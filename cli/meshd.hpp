@@ -20,6 +20,9 @@ struct MeshdAnswer {
 /// `meshd ARGUMENTS... --json [--config PATH] [--bpffs PATH]`: the meshd beside this binary, else the one in PATH.
 base::Result<MeshdAnswer> run_meshd(const Context& context, std::vector<std::string> arguments);
 
+/// kInvalid where only a socket that is not the default one says which mesh is meant: `meshd` would take the default's.
+base::Result<void> expect_known_mesh(const Context& context);
+
 /// --config, or else the file of the agent that answers at the socket; "" if none does.
 std::string config_path(const Context& context);
 

@@ -82,8 +82,9 @@ std::string trouble_part(const Status& status, const Style& style) {
 }
 
 std::string source_part(const api::SourceView& source, const Style& style) {
-  return printable(source.name) + ": " + paint(style, colour_of_state(source.state), source.state) + ' ' +
-         format_ago(source.synced_ago_s);
+  const std::string text = printable(source.name) + ": " + paint(style, colour_of_state(source.state), source.state);
+  if (source.state == "synced") return text + ' ' + format_ago(source.synced_ago_s);
+  return text + (source.synced_ago_s ? ", last synced " + format_ago(source.synced_ago_s) : ", never synced");
 }
 
 std::string mode_part(const Status& status, const ViewOptions& options) {
@@ -140,6 +141,11 @@ std::string wide_text(const Status& status, const ViewOptions& options) {
 
 /// The status that `meshd status` reads from the pins.
 base::Result<ExitCode> show_pins(Context& context, const base::Error& unreachable) {
+  if (const auto known = expect_known_mesh(context); !known) {
+    base::Error error = unreachable;
+    error.remedy = "start it, or see what it left: " + known.error().remedy;
+    return std::unexpected(std::move(error));
+  }
   // meshd ends with 69 here, too: what counts is whether it found pins to read.
   const auto answer = run_meshd(context, {"status"});
   if (!answer) return std::unexpected(unreachable);

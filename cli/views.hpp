@@ -33,7 +33,8 @@ std::string flows_text(const api::FlowList& list, const ViewOptions& options);
 std::string drains_text(const api::DrainList& list, const ViewOptions& options);
 std::string history_text(const api::HistoryList& list, const ViewOptions& options);
 std::string check_text(const api::CheckReport& report, const ViewOptions& options);
-std::string dump_text(const api::BpfDump& dump, const ViewOptions& options);
+/// `held`: whether the agent that wrote the tables lives.
+std::string dump_text(const api::BpfDump& dump, const ViewOptions& options, bool held = true);
 std::string diff_text(const api::BpfDiff& diff, const ViewOptions& options);
 std::string stats_text(const api::BpfStats& stats, const ViewOptions& options);
 /// "FILE:LINE:COLUMN: KEY: message; suggestion", one line each.

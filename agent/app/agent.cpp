@@ -208,7 +208,10 @@ void Agent::reload(Reply<api::ReloadView> reply) {
     view.ok = state.last_ok;
     view.errors = to_views(state.findings);
     view.needs_restart = state.needs_restart;
-    view.services = state.config.services.size();
+    const auto& files = state.config.files;  // those with a service are of services whose endpoints stand there
+    view.services =
+        state.config.services.size() + static_cast<std::uint64_t>(std::ranges::count_if(
+                                           files, [](const auto& file) { return file.service != nullptr; }));
     for (const auto& service : state.config.services) view.endpoints += service->endpoints.size();
     reply(std::move(view));
   });

@@ -58,7 +58,7 @@ base::Result<Target> Target::parse(std::string_view text) {
   if (const auto ip = base::IpAddress::parse(bracketed ? rest.substr(1, rest.size() - 2) : rest)) {
     if (!default_port) {
       return base::fail(ErrorKind::kInvalid, "parse '" + rest + "': the port is missing",
-                        "write it as " + ip->to_string() + ":80");
+                        "write it as " + base::SocketAddress{*ip, 80}.to_string());
     }
     target.address = base::SocketAddress{*ip, *default_port};
     return target;

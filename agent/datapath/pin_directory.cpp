@@ -177,7 +177,10 @@ base::Result<std::string> current_set_folder(const std::string& directory) {
   const std::string link = directory + "/current";
   char target[64];
   const ssize_t length = ::readlink(link.c_str(), target, sizeof(target));
-  if (length < 0) return base::fail_errno(errno, "find a mesh in " + directory);
+  if (length < 0) {
+    return base::fail_errno(errno, "find a mesh in " + directory,
+                            "name the folder of its pins with --bpffs, or its configuration with --config");
+  }
   return directory + "/" + std::string(target, static_cast<std::size_t>(length));
 }
 

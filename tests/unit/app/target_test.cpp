@@ -35,6 +35,7 @@ TEST(Target, what_cannot_be_meant_is_refused_with_a_remedy) {
     ASSERT_FALSE(target) << text;
     EXPECT_FALSE(target.error().remedy.empty()) << text;
   }
+  EXPECT_EQ(Target::parse("fd6d:6573:6864::5").error().remedy, "write it as [fd6d:6573:6864::5]:80");
 }
 
 TEST(Target, names_find_all_their_ports_and_never_the_canary) {

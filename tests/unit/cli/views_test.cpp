@@ -77,7 +77,7 @@ TEST_F(Views, a_degraded_status_names_the_problem_and_the_remedy) {
             "degraded  PASS-THROUGH until 12:14:31  1 endpoint down  canary FAILED 1 of 4 0.4s ago  hooks 9/10 "
             "effective  desired 8 != "
             "kernel 7 "
-            "(2 services, 3 endpoints)  maps 76.3 % (slots)  file: stale 3.0s ago\n"
+            "(2 services, 3 endpoints)  maps 76.3 % (slots)  file: stale, last synced 3.0s ago\n"
             "problem hook_not_effective: connect6 on /shop is not in effect\n"
             "  -> see 'bpftool cgroup tree'\n"
             "note config_needs_restart: agent.cgroups changed\n"
