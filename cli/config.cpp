@@ -131,9 +131,11 @@ void add_reload(CLI::App& app, Context& context) {
 void add_estimate(CLI::App& app, Context& context) {
   auto* command = app.add_subcommand("estimate", "what a scale costs in kernel and agent memory; needs no agent");
   auto request = std::make_shared<EstimateRequest>();
-  command->add_option("--services", request->services, "services")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--services", request->services, "services")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 26))
+      ->capture_default_str();
   command->add_option("--endpoints", request->endpoints, "endpoints of each")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 26))
       ->capture_default_str();
   command->add_option("--balance", request->balance, "how they are balanced: it decides about the slots")
       ->capture_default_str()

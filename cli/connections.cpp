@@ -63,10 +63,16 @@ std::string connections_text(const api::ConnectionList& list, const ViewOptions&
 void add_filter_options(CLI::App& command, api::ConnectionFilter& filter) {
   command.add_option("SERVICE,--service", filter.service, "NAME, NAME:PORT or ADDR:PORT");
   command.add_option("--backend", filter.backend, "ADDR or ADDR:PORT");
-  command.add_option("--pid", filter.pid, "the process that connected")->check(CLI::PositiveNumber);
+  command.add_option("--pid", filter.pid, "the process that connected")->check(CLI::Range(1U, ~0U));
   command.add_option("--cgroup", filter.cgroup, "a path and what is below, or the name of one of its parts");
   command.add_option("--netns", filter.netns, "a network namespace by inode (lsns -t net) or cookie")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Validator(
+          [](const std::string& text) {  // the library reads -1 as 2^64-1
+            const bool positive = text.find_first_of("123456789") != std::string::npos &&
+                                  text.find_first_not_of("0123456789") == std::string::npos;
+            return positive ? std::string() : "'" + text + "' is no number from 1 up";
+          },
+          ""));
 }
 
 QueryParameters filter_parameters(const api::ConnectionFilter& filter) {

@@ -171,9 +171,11 @@ int main(int argc, char** argv) {
   add("status", "What the pins say: who applied what and when, agent alive or dead", command_status);
   auto* estimate =
       add("estimate", "What a number of services costs in kernel memory, and which limits it needs", command_estimate);
-  estimate->add_option("--services", options.services, "Number of services")->check(CLI::PositiveNumber)->required();
+  estimate->add_option("--services", options.services, "Number of services")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 26))
+      ->required();
   estimate->add_option("--endpoints", options.endpoints, "Endpoints per service")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 26))
       ->required();
   estimate
       ->add_option("--balance", options.balance,
