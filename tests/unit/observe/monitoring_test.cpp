@@ -73,7 +73,8 @@ TEST(Monitoring, each_alert_has_a_runbook_and_there_are_exactly_these) {
                                      "MeshEventsDropped",
                                      "MeshCertificateExpires",
                                      "MeshCertificateRefused",
-                                     "MeshAcmeFailing"};
+                                     "MeshAcmeFailing",
+                                     "MeshPlaintextEnds"};
   EXPECT_EQ(all(rules, "alert: (\\w+)"), alerts);
   const auto runbooks = all(rules, "runbook_url: docs/operations.md#(\\S+)");
   EXPECT_EQ(runbooks.size(), alerts.size());
