@@ -121,6 +121,26 @@ std::string endpoints_text(const api::EndpointList& list, const ViewOptions& opt
   return table.render(options.style);
 }
 
+namespace {
+
+/// Answers that were refused: by the agent, and by clients of its xDS server.
+std::string refusals_text(const api::SourceList& list, const ViewOptions& options) {
+  Table table({"REFUSED BY", "SAID BY", "LAST", "TIMES", "WHAT", "VERSION", "WHY"});
+  const auto add = [&](const std::string& by, const std::string& said, const api::RefusalView& one) {
+    table.add({by, said, format_time(one.at, options.now), std::to_string(one.times), one.what, one.version, one.why});
+  };
+  bool any = false;
+  for (const api::SourceView& source : list.items) {
+    for (const api::RefusalView& one : source.refusals) add("meshd", source.name, one);
+    any = any || !source.refusals.empty();
+  }
+  for (const api::RefusalView& one : list.client_refusals) add(one.client, "meshd", one);
+  any = any || !list.client_refusals.empty();
+  return any ? "\n" + table.render(options.style) : "";
+}
+
+}  // namespace
+
 std::string sources_text(const api::SourceList& list, const ViewOptions& options) {
   std::vector<std::string> headers = {"SOURCE", "STATE", "SYNCED", "SERVICES", "ENDPOINTS", "ERROR"};
   if (options.wide)
@@ -146,6 +166,7 @@ std::string sources_text(const api::SourceList& list, const ViewOptions& options
     table.add(std::move(row));
   }
   std::string text = table.render(options.style);
+  if (options.wide) text += refusals_text(list, options);
   for (const api::ConflictView& conflict : list.conflicts) {
     text += paint(options.style, Colour::kYellow, "conflict") + ' ' + printable(conflict.frontend) + ": " +
             printable(conflict.winner) + " is used, " + printable(conflict.loser) + " is not\n";

@@ -170,6 +170,24 @@ struct ErrorCount {
   }
 };
 
+/// An answer that its receiver did not take over, and said so (xDS: NACK).
+struct RefusalView {
+  std::string client;  ///< of the agent's own xDS server; empty: the agent refused what a source said
+  std::string what;    ///< "clusters", "endpoints", ...
+  std::string version;
+  std::string why;  ///< names the resources
+  std::string at;   ///< the last time
+  std::uint64_t times = 0;
+  static void fields(auto& self, auto& visit) {
+    visit("client", self.client);
+    visit("what", self.what);
+    visit("version", self.version);
+    visit("why", self.why);
+    visit("at", self.at);
+    visit("times", self.times);
+  }
+};
+
 struct SourceView {
   std::string name;
   std::string type;   ///< "file", "dns"
@@ -186,6 +204,8 @@ struct SourceView {
   bool only_confirmed = false;               ///< it is stale for longer: only endpoints whose probe succeeds are used
   std::string error;
   std::string remedy;
+  std::uint64_t refused = 0;          ///< answers of it, since start
+  std::vector<RefusalView> refusals;  ///< the last of them, newest first
   static void fields(auto& self, auto& visit) {
     visit("name", self.name);
     visit("type", self.type);
@@ -202,6 +222,8 @@ struct SourceView {
     visit("endpoints", self.endpoints);
     visit("error", self.error);
     visit("remedy", self.remedy);
+    visit("refused", self.refused);
+    visit("refusals", self.refusals);
   }
 };
 
@@ -377,9 +399,11 @@ struct SourceList {
   static constexpr std::string_view kKind = "SourceList";
   std::vector<SourceView> items;
   std::vector<ConflictView> conflicts;
+  std::vector<RefusalView> client_refusals;  ///< by clients of the agent's own xDS server, newest first
   static void fields(auto& self, auto& visit) {
     visit("items", self.items);
     visit("conflicts", self.conflicts);
+    visit("client_refusals", self.client_refusals);
   }
 };
 

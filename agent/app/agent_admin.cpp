@@ -258,6 +258,7 @@ api::SourceList AgentAdmin::sources() {
     }
   }
   if (reconciled->snapshot) list.conflicts = conflict_views(*reconciled->snapshot);
+  if (agent_.xds_) list.client_refusals = refusal_views(agent_.xds_->refusals());
   return list;
 }
 

@@ -132,6 +132,14 @@ std::vector<api::EndpointView> endpoint_views(const ServiceFacts& facts, base::W
   return views;
 }
 
+std::vector<api::RefusalView> refusal_views(const model::Refusals& refusals) {
+  std::vector<api::RefusalView> views;
+  for (const model::Refusal& one : refusals.newest_first()) {
+    views.push_back({one.client, one.what, one.version, one.why, when(one.at), one.times});
+  }
+  return views;
+}
+
 api::SourceView source_view(const model::SourceStatus& source, base::WallTime now) {
   api::SourceView view;
   view.name = source.name;
@@ -155,6 +163,8 @@ api::SourceView source_view(const model::SourceStatus& source, base::WallTime no
     view.error = source.error->message;
     view.remedy = source.error->remedy;
   }
+  view.refused = source.refusals.total();
+  view.refusals = refusal_views(source.refusals);
   return view;
 }
 

@@ -36,6 +36,7 @@ struct ServiceFacts {
 
 api::ServiceView service_view(const ServiceFacts& facts, base::WallTime now);
 std::vector<api::EndpointView> endpoint_views(const ServiceFacts& facts, base::WallTime now);
+std::vector<api::RefusalView> refusal_views(const model::Refusals& refusals);
 api::SourceView source_view(const model::SourceStatus& source, base::WallTime now);
 std::vector<api::ConflictView> conflict_views(const model::Snapshot& snapshot);
 

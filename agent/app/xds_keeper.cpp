@@ -20,16 +20,29 @@ base::Result<void> XdsKeeper::start() {
   const xds::Library* const library = MESH_TRY(xds::library());
   std::string listen = options_.listen;
   if (listen.starts_with("unix://")) listen.erase(5, 2);
-  server_ = MESH_TRY(library->serve({.listen = listen, .on_refusal = [](const xds::Refused& refused) {
-                                       kLog.warn("a client of xDS refuses what it is told",
-                                                 {{"client", refused.client},
-                                                  {"type", xds::to_string(refused.type)},
-                                                  {"version", refused.version},
-                                                  {"why", refused.why}});
-                                     }}));
+  server_ = MESH_TRY(
+      library->serve({.listen = listen, .on_refusal = [this](const xds::Refused& refused) { note_refusal(refused); }}));
   kLog.info("serving xDS", {{"listen", options_.listen}});
   thread_ = std::thread([this] { run(); });
   return {};
+}
+
+void XdsKeeper::note_refusal(const xds::Refused& refused) {
+  kLog.warn("a client of xDS refuses what it is told", {{"client", refused.client},
+                                                        {"type", xds::to_string(refused.type)},
+                                                        {"version", refused.version},
+                                                        {"why", refused.why}});
+  const std::lock_guard lock(mutex_);
+  refusals_.note({.client = refused.client.empty() ? "unnamed" : refused.client,
+                  .what = std::string(xds::to_string(refused.type)),
+                  .version = refused.version,
+                  .why = refused.why},
+                 base::wall_now());
+}
+
+model::Refusals XdsKeeper::refusals() const {
+  const std::lock_guard lock(mutex_);
+  return refusals_;
 }
 
 void XdsKeeper::stop() {

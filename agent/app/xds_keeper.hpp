@@ -10,6 +10,7 @@
 
 #include "app/xds_view.hpp"
 #include "base/error.hpp"
+#include "model/refusal.hpp"
 #include "xds/library.hpp"
 
 namespace mesh::app {
@@ -32,16 +33,20 @@ class XdsKeeper {
   /// From any thread; the newest counts.
   void set_routing(model::RoutingTablePtr routing);
   [[nodiscard]] xds::ServerStats stats() const { return server_->stats(); }
+  /// What clients refused last.
+  [[nodiscard]] model::Refusals refusals() const;
 
  private:
   void run();
+  void note_refusal(const xds::Refused& refused);  ///< From threads of the library.
 
   const Options options_;
   XdsView view_;  ///< Of the thread.
   std::unique_ptr<xds::Server> server_;
-  std::mutex mutex_;  ///< Guards all below.
+  mutable std::mutex mutex_;  ///< Guards all below.
   std::condition_variable changed_;
   model::RoutingTablePtr routing_;
+  model::Refusals refusals_;
   bool stopping_ = false;
   std::thread thread_;
 };

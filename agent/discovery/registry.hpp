@@ -12,6 +12,7 @@
 
 #include "base/clock.hpp"
 #include "base/error.hpp"
+#include "model/refusal.hpp"
 #include "model/service.hpp"
 
 namespace mesh::discovery {
@@ -34,6 +35,8 @@ class Feed {
   /// A trouble that doesn't end the run: counted and shown, and the source is stale until the next publish() or
   /// confirm().
   virtual void report(base::Error error) = 0;
+  /// The registry was told that an answer of it is not taken over; what is wrong with it is report()ed beside this.
+  virtual void refused(model::Refusal refusal) = 0;
 
   /// The registry asked to be left alone (Retry-After): the next run() comes no sooner.
   virtual void leave_alone_for(std::chrono::milliseconds duration) = 0;

@@ -39,6 +39,12 @@ class RegistrySource::Line final : public Feed {
     kLog.warn("source in trouble", {{"source", source_.options_.book.name}, {"err", error}});
     source_.change_book([&](SourceBook& book) { return book.report(std::move(error), now()); });
   }
+  void refused(model::Refusal refusal) override {
+    source_.change_book([&](SourceBook& book) {
+      book.note_refusal(std::move(refusal), now());
+      return false;  // for people, who ask for status()
+    });
+  }
   void leave_alone_for(std::chrono::milliseconds duration) override { left_alone_ = std::max(left_alone_, duration); }
   bool wait(std::chrono::milliseconds duration) override {
     const base::TimePoint until = base::steady_now() + duration;

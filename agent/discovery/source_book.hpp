@@ -66,6 +66,7 @@ class SourceBook {
   bool exchange(std::vector<model::ServicePtr> said, Now now);
   bool confirm(Now now);
   bool report(base::Error error, Now now);
+  void note_refusal(model::Refusal refusal, Now now) { status_.refusals.note(std::move(refusal), now.wall); }
   /// Time has passed.
   bool look(Now now);
   /// Its settings changed; services stay until the registry has answered under the new ones.

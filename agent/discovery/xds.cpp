@@ -104,6 +104,7 @@ class Run {
   /// force.
   void tell() {
     for (base::Error& error : watch_.take_notes()) feed_.report(std::move(error));
+    for (model::Refusal& refusal : watch_.take_refusals()) feed_.refused(std::move(refusal));
     const TimePoint now = base::steady_now();
     if (watch_.settled() && now >= pace_.due()) {
       pace_.begin();

@@ -93,6 +93,8 @@ void XdsWatch::answered(xds::Answer answer, TimePoint now) {
                               ": " + complaint.text(),
                           "the last good state of what it concerns stays in force; correct it at the control plane", 0};
     subscription.refuse(answer, complaint.text(), now);
+    refusals_.push_back(
+        {.what = std::string(to_string(*answer.type)), .version = answer.version, .why = complaint.text()});
   } else {
     refused.reset();
     subscription.accept(answer, now);
@@ -275,5 +277,7 @@ std::optional<std::vector<model::ServicePtr>> XdsWatch::take_update() {
 }
 
 std::vector<base::Error> XdsWatch::take_notes() { return std::exchange(notes_, {}); }
+
+std::vector<model::Refusal> XdsWatch::take_refusals() { return std::exchange(refusals_, {}); }
 
 }  // namespace mesh::discovery

@@ -23,6 +23,7 @@
 #include "discovery/instances.hpp"
 #include "discovery/xds_model.hpp"
 #include "discovery/xds_subscription.hpp"
+#include "model/refusal.hpp"
 #include "xds/message.hpp"
 
 namespace mesh::discovery {
@@ -49,6 +50,8 @@ class XdsWatch {
   std::vector<model::ServicePtr> take_exchanged();
   /// What people should know, since the last call.
   std::vector<base::Error> take_notes();
+  /// What was refused since the last call.
+  std::vector<model::Refusal> take_refusals();
   /// Why the last answer about clusters, or about endpoints, was refused, as long as it is.
   [[nodiscard]] const std::optional<base::Error>& refused() const {
     return refused_clusters_ ? refused_clusters_ : refused_endpoints_;
@@ -97,6 +100,7 @@ class XdsWatch {
   bool changed_ = true;  ///< More than `exchanged_` says.
   std::vector<model::ServicePtr> exchanged_;
   std::vector<base::Error> notes_;
+  std::vector<model::Refusal> refusals_;
   std::optional<base::Error> refused_clusters_;
   std::optional<base::Error> refused_endpoints_;
 };

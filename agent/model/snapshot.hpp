@@ -13,6 +13,7 @@
 
 #include "base/clock.hpp"
 #include "base/error.hpp"
+#include "model/refusal.hpp"
 #include "model/service.hpp"
 
 namespace mesh::model {
@@ -47,6 +48,7 @@ struct SourceStatus {
   std::array<std::uint64_t, base::kErrorKinds> errors_by_kind{};  ///< Where the source counts them so.
   std::size_t services = 0;
   std::size_t endpoints = 0;
+  Refusals refusals;  ///< Answers of the registry that were refused, where its protocol has that.
 };
 
 /// One source's whole answer. Services that did not change keep their pointer from the last update.

@@ -300,6 +300,8 @@ void Page::collect_discovery() const {
                    "1 while only endpoints whose probe succeeds are used, because the source is stale for too long.",
                    MetricType::Gauge);
   Family endpoints_of("mesh_source_endpoints", "Endpoints in the answer in force.", MetricType::Gauge);
+  Family refused("mesh_source_refused_total", "Answers of the source that the agent refused (xDS: NACK).",
+                 MetricType::Counter);
   Family services("mesh_source_services", "Services in the answer in force.", MetricType::Gauge);
   for (const auto& source : status.sources) {
     for (const char* name : {"connecting", "synced", "stale", "failed"}) {
@@ -313,9 +315,10 @@ void Page::collect_discovery() const {
     endpoints_of.add({{"source", source.name}}, number(source.endpoints));
     updates.add({{"source", source.name}}, number(source.updates));
     errors.add({{"source", source.name}}, number(source.errors));
+    refused.add({{"source", source.name}}, number(source.refused));
     services.add({{"source", source.name}}, number(source.services));
   }
-  for (Family* family : {&state, &age, &updates, &errors, &kinds, &confirmed, &services, &endpoints_of}) {
+  for (Family* family : {&state, &age, &updates, &errors, &kinds, &refused, &confirmed, &services, &endpoints_of}) {
     keep(std::move(*family));
   }
 }

@@ -89,6 +89,11 @@ TEST_F(XdsAgentTest, traffic_goes_on_while_the_control_plane_changes_refuses_fai
   EXPECT_TRUE(only("web1"));
   give({{at(1)}, {at(2)}});
   EXPECT_TRUE(becomes("synced"));
+  const Json refusal = source()["refusals"][0];
+  EXPECT_EQ(refusal["what"], "endpoints");
+  EXPECT_NE(refusal["why"].dump().find("endpoints of 'orders'"), std::string::npos) << refusal.dump();
+  const std::string wide = agent_->ctl({"sources", "-o", "wide"}).text;
+  EXPECT_NE(wide.find("REFUSED BY"), std::string::npos) << wide;
 
   xds_->stop();
   EXPECT_TRUE(becomes("stale")) << "killed";

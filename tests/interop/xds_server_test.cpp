@@ -238,6 +238,17 @@ TEST_F(XdsServerAgentTest, a_grpc_client_uses_the_endpoints_that_the_agent_would
   EXPECT_TRUE(caller.reaches({"web2"})) << "drained by an operator";
   EXPECT_THAT(caller.failures(), testing::IsEmpty());
   EXPECT_NE(agent_->http("/metrics").find("\nmesh_xds_clients 1\n"), std::string::npos);
+  {
+    SpawnOptions spawn = lab_->on(*node_, "others");
+    spawn.output = (lab_->folder() / "deaf.log").string();
+    const Process deaf = Process::start(
+        spawn, {kPython, peer_script(), "deaf", "127.0.0.1:18000", std::string(MESH_SOURCE_DIR) + "/agent"});
+    Json refusals;
+    EXPECT_TRUE(eventually(20s, [&] { return !(refusals = agent_->json({"sources"})["client_refusals"]).empty(); }));
+    EXPECT_EQ(refusals[0].value("client", ""), "deaf") << refusals.dump();
+    EXPECT_EQ(refusals[0].value("why", ""), "I don't like it");
+    EXPECT_THAT(agent_->ctl({"sources", "-o", "wide"}).text, testing::HasSubstr("REFUSED BY"));
+  }
   EXPECT_EQ(agent_->terminate(), 0);
   ASSERT_TRUE(caller.await(50));
   EXPECT_THAT(caller.failures(), testing::IsEmpty()) << "without the agent it goes on";

@@ -32,6 +32,7 @@ class FakeFeed final : public Feed {
     std::vector<std::vector<model::Service>> published;
     std::size_t confirmed = 0;
     std::vector<base::Error> reported;
+    std::vector<model::Refusal> refused;
     std::vector<std::chrono::milliseconds> left_alone;
     std::vector<std::chrono::milliseconds> waits;
     [[nodiscard]] const std::vector<model::Service>& newest() const { return published.back(); }
@@ -85,6 +86,9 @@ class FakeFeed final : public Feed {
   }
   void report(base::Error error) override {
     note([&] { said_.reported.push_back(std::move(error)); });
+  }
+  void refused(model::Refusal refusal) override {
+    note([&] { said_.refused.push_back(std::move(refusal)); });
   }
   void leave_alone_for(std::chrono::milliseconds duration) override {
     note([&] { said_.left_alone.push_back(duration); });

@@ -132,6 +132,30 @@ TEST_F(Views, tables_align_and_numbers_stand_right) {
             "conflict 240.64.0.10:80/tcp: a (x:1) is used, b (y:2) is not\n");
 }
 
+TEST_F(Views, wide_sources_say_what_was_refused_by_whom) {
+  options_.wide = true;
+  api::SourceList list;
+  EXPECT_FALSE(sources_text(list, options_).contains("REFUSED"));
+  list.items = {{.name = "xds",
+                 .refusals = {{.what = "endpoints",
+                               .version = "7",
+                               .why = "'orders': no port",
+                               .at = "2026-11-20T12:04:05Z",
+                               .times = 3}}}};
+  list.client_refusals = {{.client = "envoy-1",
+                           .what = "clusters",
+                           .version = "9",
+                           .why = "odd\x1b",
+                           .at = "2026-11-20T12:04:31Z",
+                           .times = 1}};
+  const std::string text = sources_text(list, options_);
+  EXPECT_TRUE(
+      text.ends_with("\nREFUSED BY  SAID BY  LAST      TIMES  WHAT       VERSION  WHY\n"
+                     "meshd       xds      12:04:05      3  endpoints        7  'orders': no port\n"
+                     "envoy-1     meshd    12:04:31      1  clusters         9  odd?\n"))
+      << text;
+}
+
 TEST_F(Views, certificates_say_when_they_expire_and_what_is_wrong) {
   const api::CertificateList list{
       {{"shop",

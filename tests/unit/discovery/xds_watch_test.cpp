@@ -197,6 +197,17 @@ TEST_F(XdsWatchTest, a_wrong_resource_is_refused_and_the_others_of_its_answer_co
   EXPECT_EQ(update(), "orders 10.0.0.4; pay 10.0.0.3");
 }
 
+TEST_F(XdsWatchTest, what_was_refused_is_told_once) {
+  clusters({by_eds("orders")});
+  endpoints({assignment("orders", {"nowhere"})});
+  const auto refusals = watch_.take_refusals();
+  ASSERT_EQ(refusals.size(), 1U);
+  EXPECT_EQ(refusals[0].what, "endpoints");
+  EXPECT_EQ(refusals[0].version, "e2");
+  EXPECT_THAT(refusals[0].why, HasSubstr("endpoints of 'orders'"));
+  EXPECT_THAT(watch_.take_refusals(), IsEmpty());
+}
+
 TEST_F(XdsWatchTest, an_answer_that_can_not_be_trusted_as_a_whole_changes_nothing) {
   clusters({by_eds("orders")});
   endpoints({assignment("orders", {"10.0.0.1"})});
