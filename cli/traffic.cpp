@@ -149,26 +149,12 @@ api::TrafficList difference(const api::TrafficList& before, const api::TrafficLi
     const auto* was = find(before.items, service, same_service);
     if (was == nullptr) continue;
     service.refused = more(was->refused, service.refused);
-    // Summed anew: a backend that went takes its counts out of the service's.
-    TrafficCounts sum = more(was->counts, service.counts);
-    sum.opened = sum.closed = sum.established = sum.failed = sum.cut = 0;
-    sum.bytes_out = sum.bytes_in = sum.retransmits = sum.srtt_us = sum.srtt_count = 0;
+    service.counts = more(was->counts, service.counts);
     for (api::BackendTraffic& backend : service.backends) {
       if (const auto* then = find(was->backends, backend, same_backend)) {
         backend.counts = more(then->counts, backend.counts);
       }
-      sum.opened += backend.counts.opened;
-      sum.closed += backend.counts.closed;
-      sum.established += backend.counts.established;
-      sum.failed += backend.counts.failed;
-      sum.cut += backend.counts.cut;
-      sum.bytes_out += backend.counts.bytes_out;
-      sum.bytes_in += backend.counts.bytes_in;
-      sum.retransmits += backend.counts.retransmits;
-      sum.srtt_us += backend.counts.srtt_us;
-      sum.srtt_count += backend.counts.srtt_count;
     }
-    service.counts = sum;
   }
   return list;
 }

@@ -11,7 +11,8 @@
 
 namespace mesh::api {
 
-/// Sums since the backend, or the service, came. What depends on `feedback` stays 0 without it.
+/// Sums since the backend, or the service, came; those of a service never fall: what backends that are gone had is in
+/// them. What depends on `feedback` stays 0 without it.
 struct TrafficCounts {
   std::uint64_t opened = 0;       ///< connect()s sent to a backend
   std::uint64_t closed = 0;       ///< of them: over

@@ -21,6 +21,8 @@ using datapath::Table;
 
 constexpr auto kTick = std::chrono::seconds(1);
 constexpr auto kCanaryPatience = std::chrono::seconds(5);  // READY does not wait longer for the first canary connects
+/// What an endpoint that goes had in its books and was not looked at is in no total: at most that of so long.
+constexpr auto kExperienceInterval = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -164,6 +166,12 @@ void Agent::keep_house() {
   books_->look(base::steady_now());
   const auto reconciled = reconciler_->latest();
   if (!reconciled->snapshot) return;
+  if (const auto now = base::steady_now(); now >= experience_at_) {
+    experience_at_ = now + kExperienceInterval;
+    if (const auto noted = service_metrics_->note(*reconciled); !noted) {
+      base::log::warn("counters of services not read", {{"err", noted.error()}});
+    }
+  }
   const datapath::MapSet& maps = datapath_->maps();
   const auto used = used_.look(base::steady_now(), [&](const auto& see) {
     for (std::uint32_t id = 1; id < maps.sizes().services; ++id) {

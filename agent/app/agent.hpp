@@ -132,7 +132,7 @@ class Agent {
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<CertificateKeeper> certificate_;  ///< Of the metrics listener; null: no TLS.
   std::unique_ptr<AgentAdmin> admin_;
-  std::unique_ptr<ServiceMetricsReader> service_metrics_;  ///< The scrape's own.
+  std::unique_ptr<ServiceMetricsReader> service_metrics_;
   std::unique_ptr<Scrape> scrape_;
   std::unique_ptr<Jobs> jobs_;
   std::unique_ptr<AdminServer> server_;
@@ -146,6 +146,7 @@ class Agent {
   base::Duration probes_longest_step_{};  ///< Since the last scrape, as the next.
   base::Duration probes_lateness_max_{};
   base::TimePoint watchdog_at_{};
+  base::TimePoint experience_at_{};  ///< The housekeeper's.
   health::ProbeStats probe_stats_;   ///< Of the last tick.
   std::uint64_t probes_before_ = 0;  ///< Probes done until the tick before.
   double probes_per_second_ = 0;

@@ -496,7 +496,9 @@ void AgentAdmin::flows(const api::FlowRequest& request, Reply<std::string> reply
 void AgentAdmin::traffic(const api::TrafficRequest& request, Reply<std::string> reply) {
   agent_.jobs_->run(
       [this, request]() -> base::Result<std::string> {
-        return api::encode(MESH_TRY(list_traffic(*agent_.datapath_, agent_.reconciler_->latest()->routing,
+        const auto reconciled = agent_.reconciler_->latest();
+        MESH_CHECK(agent_.service_metrics_->note(*reconciled));
+        return api::encode(MESH_TRY(list_traffic(*agent_.datapath_, reconciled->routing, *agent_.service_metrics_,
                                                  agent_.flows_, request, base::steady_now())));
       },
       std::move(reply));

@@ -25,13 +25,25 @@ double latency_s(const mesh_backend_live& live, std::uint64_t now_ns) {
 }  // namespace
 
 base::Result<void> ServiceMetricsReader::begin() {
+  const std::scoped_lock lock(mutex_);
   std::vector<observe::ServiceMetrics> none;
   return look({}, none);
+}
+
+observe::Experience ServiceMetricsReader::of(const model::Frontend& frontend) const {
+  const std::scoped_lock lock(mutex_);
+  return ledger_.of(frontend);
+}
+
+base::Result<void> ServiceMetricsReader::note(const Reconciled& reconciled) {
+  observe::MetricsInput unused;
+  return read(reconciled, {}, unused);
 }
 
 base::Result<void> ServiceMetricsReader::read(const Reconciled& reconciled, const EjectionsByService& ejections,
                                               observe::MetricsInput& input) {
   if (!reconciled.routing) return {};
+  const std::scoped_lock lock(mutex_);
   KernelView kernel(datapath_);
   kernel.refresh(reconciled.applies);
   OwnedIds owned;
@@ -71,9 +83,15 @@ base::Result<void> ServiceMetricsReader::look(const OwnedIds& owned, std::vector
   const datapath::BackendIndex index(store);
   const datapath::KernelBooks books(maps);
   std::vector<std::uint32_t> ids;
-  std::vector<const mesh_backend*> of;  // parallel to ids
+  std::vector<const mesh_backend*> of;                           // parallel to ids
+  std::unordered_map<std::uint32_t, model::Frontend> frontends;  // of services that were ever used
+  ledger_.begin();
+  for (const auto& [id, one] : owned) ledger_.meet(one.key);
   for (std::uint32_t id = 1; id < maps.sizes().services; ++id) {
     if (books.connects(id) == 0) continue;
+    const auto service = maps.read<mesh_service>(Table::kServices, id);
+    if (service.flags == 0) continue;
+    ledger_.meet(frontends.emplace(id, datapath::frontend_of(service.frontend)).first->second);
     for (const auto& entry : index.of(id)) {
       // Given to another endpoint since the ids were read: the next look has it.
       if (store.backend(entry.id).generation != entry.backend.generation) continue;
@@ -82,12 +100,12 @@ base::Result<void> ServiceMetricsReader::look(const OwnedIds& owned, std::vector
     }
   }
   const auto now_ns = static_cast<std::uint64_t>(base::steady_now().time_since_epoch().count());
-  ledger_.begin();
   std::size_t at = 0;
   MESH_CHECK(books.read(ids, [&](std::uint32_t id, const datapath::Book& book) {
     const mesh_backend& backend = *of[at++];
     const auto owner = owned.find(backend.service_id);
-    ledger_.add(owner == owned.end() ? nullptr : &owner->second.key, id, backend.generation, book.live, book.outcomes);
+    ledger_.add(owner == owned.end() ? nullptr : &owner->second.key, frontends.at(backend.service_id), id,
+                backend.generation, book.live, book.outcomes);
     if (owner == owned.end() || book.live.opened == 0) return;
     observe::ServiceMetrics& metrics = services[owner->second.index];
     metrics.active += book.live.opened - std::min(book.live.opened, book.live.closed);

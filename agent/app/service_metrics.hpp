@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <unordered_map>
 #include <vector>
 
@@ -22,9 +23,14 @@ class ServiceMetricsReader {
 
   /// What stands in the books now happened before this agent: it is not reported.
   base::Result<void> begin();
-  /// Fills services, endpoints, on_probation and services_without_backend. One thread at a time.
+  /// Fills services, endpoints, on_probation and services_without_backend. From any thread.
   base::Result<void> read(const Reconciled& reconciled, const EjectionsByService& ejections,
                           observe::MetricsInput& input);
+  /// What connections to the address experienced, also those to endpoints that are gone, since the tables were made as
+  /// far as an agent saw it; without latencies. As of the last look; read() and note() look. From any thread.
+  [[nodiscard]] observe::Experience of(const model::Frontend& frontend) const;
+  /// Looks, so that an endpoint that goes next takes nothing with it. From any thread.
+  base::Result<void> note(const Reconciled& reconciled);
 
  private:
   struct Owned {
@@ -36,6 +42,7 @@ class ServiceMetricsReader {
 
   datapath::Datapath& datapath_;
   const bool per_backend_;
+  mutable std::mutex mutex_;
   observe::Ledger ledger_;
 };
 

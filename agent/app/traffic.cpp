@@ -16,6 +16,8 @@
 namespace mesh::app {
 namespace {
 
+constexpr auto kOutcomesWithSrtt = {MESH_CLOSED, MESH_RESET, MESH_LOST, MESH_RESET_BY_US, MESH_KILLED};
+
 struct Found {
   const model::Service* service = nullptr;
   std::uint32_t id = 0;
@@ -34,23 +36,25 @@ api::TrafficCounts counts_of(const datapath::Book& book) {
   counts.bytes_in = outcomes.bytes_in;
   counts.retransmits = outcomes.retransmits;
   counts.srtt_us = outcomes.srtt_us;
-  for (const auto outcome : {MESH_CLOSED, MESH_RESET, MESH_LOST, MESH_RESET_BY_US, MESH_KILLED}) {
-    counts.srtt_count += outcomes.ended[outcome];
-  }
+  for (const auto outcome : kOutcomesWithSrtt) counts.srtt_count += outcomes.ended[outcome];
   return counts;
 }
 
-void add(api::TrafficCounts& sum, const api::TrafficCounts& more) {
-  sum.opened += more.opened;
-  sum.closed += more.closed;
-  sum.established += more.established;
-  sum.failed += more.failed;
-  sum.cut += more.cut;
-  sum.bytes_out += more.bytes_out;
-  sum.bytes_in += more.bytes_in;
-  sum.retransmits += more.retransmits;
-  sum.srtt_us += more.srtt_us;
-  sum.srtt_count += more.srtt_count;
+/// Of a service: `open` connections now, and what all its connections experienced, also to backends that are gone.
+api::TrafficCounts counts_of(const datapath::ServiceCounts& service, std::uint64_t open,
+                             const observe::Experience& experience) {
+  api::TrafficCounts counts;
+  counts.opened = service.connects;
+  counts.closed = service.connects - std::min(service.connects, open);
+  counts.established = experience.established;
+  counts.failed = experience.failed;
+  counts.cut = experience.ended[MESH_RESET] + experience.ended[MESH_LOST];
+  counts.bytes_out = experience.bytes_out;
+  counts.bytes_in = experience.bytes_in;
+  counts.retransmits = experience.retransmits;
+  counts.srtt_us = experience.srtt_us;
+  for (const auto outcome : kOutcomesWithSrtt) counts.srtt_count += experience.ended[outcome];
+  return counts;
 }
 
 template <typename Buckets>
@@ -59,7 +63,8 @@ std::vector<std::uint64_t> list_of(const Buckets& buckets) {
 }
 
 base::Result<api::ServiceTraffic> traffic_of(datapath::Datapath& datapath, const Found& found,
-                                             const datapath::BackendIndex& index, const observe::FlowLog& log) {
+                                             const datapath::BackendIndex& index, const ServiceMetricsReader& totals,
+                                             const observe::FlowLog& log) {
   api::ServiceTraffic traffic;
   traffic.service = found.service->name;
   traffic.frontend = found.service->frontend.to_string();
@@ -72,13 +77,15 @@ base::Result<api::ServiceTraffic> traffic_of(datapath::Datapath& datapath, const
     ids.push_back(id);
     traffic.backends.push_back({datapath::address_of(backend).to_string(), id, backend.generation, {}});
   }
+  std::uint64_t open = 0;
   const auto read = datapath::KernelBooks(datapath.maps()).read(ids, [&](std::uint32_t id, const datapath::Book& book) {
     api::BackendTraffic& backend = traffic.backends[at.at(id)];
     backend.counts = counts_of(book);
-    add(traffic.counts, backend.counts);
+    open += book.live.opened - std::min(book.live.opened, book.live.closed);
     backend.counts.latency = list_of(log.latencies(id, backend.generation));
   });
   if (!read) return std::unexpected(read.error());
+  traffic.counts = counts_of(found.counts, open, totals.of(found.service->frontend));
   traffic.counts.latency = list_of(datapath::read_service_latency(datapath.maps(), found.id).buckets);
   return traffic;
 }
@@ -86,8 +93,8 @@ base::Result<api::ServiceTraffic> traffic_of(datapath::Datapath& datapath, const
 }  // namespace
 
 base::Result<api::TrafficList> list_traffic(datapath::Datapath& datapath, const model::RoutingTablePtr& routing,
-                                            const observe::FlowLog& log, const api::TrafficRequest& request,
-                                            base::TimePoint now) {
+                                            const ServiceMetricsReader& totals, const observe::FlowLog& log,
+                                            const api::TrafficRequest& request, base::TimePoint now) {
   api::TrafficList list;
   list.at_s = std::chrono::duration<double>(now.time_since_epoch()).count();
   std::optional<Target> target;
@@ -116,7 +123,7 @@ base::Result<api::TrafficList> list_traffic(datapath::Datapath& datapath, const 
     found.resize(request.limit);
   }
   const datapath::BackendIndex index(datapath.store());
-  for (const Found& one : found) list.items.push_back(MESH_TRY(traffic_of(datapath, one, index, log)));
+  for (const Found& one : found) list.items.push_back(MESH_TRY(traffic_of(datapath, one, index, totals, log)));
   return list;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "api/traffic.hpp"
+#include "app/service_metrics.hpp"
 #include "base/clock.hpp"
 #include "base/error.hpp"
 #include "datapath/loader.hpp"
@@ -11,9 +12,10 @@
 
 namespace mesh::app {
 
-/// Services that had connections, those with the most first. Blocks for a pass over the tables.
+/// Services that had connections, those with the most first; their totals as of the last look of `totals`. Blocks for a
+/// pass over the tables.
 base::Result<api::TrafficList> list_traffic(datapath::Datapath& datapath, const model::RoutingTablePtr& routing,
-                                            const observe::FlowLog& log, const api::TrafficRequest& request,
-                                            base::TimePoint now);
+                                            const ServiceMetricsReader& totals, const observe::FlowLog& log,
+                                            const api::TrafficRequest& request, base::TimePoint now);
 
 }  // namespace mesh::app

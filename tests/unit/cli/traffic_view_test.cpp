@@ -46,7 +46,10 @@ TEST(Difference, is_what_came_since_also_when_a_backend_was_replaced) {
   EXPECT_EQ(same.items[0].counts.latency, Buckets{1});
   EXPECT_EQ(same.items[0].backends[1].counts.opened, 2U);
   // Under id 2 there is another backend now: its counts are all new, and the old one's are not taken away.
-  const auto replaced = difference(list(5, 7, 1), list(6, 1, 2));
+  api::TrafficList after = list(6, 1, 2);
+  after.items[0].counts.opened = 6 + 7 + 1;
+  const auto replaced = difference(list(5, 7, 1), after);
+  EXPECT_EQ(replaced.items[0].backends[1].counts.opened, 1U);
   EXPECT_EQ(replaced.items[0].counts.opened, 2U);
   EXPECT_EQ(difference({}, list(6, 1, 2)).items[0].counts.opened, 7U) << "a service that is new";
 }

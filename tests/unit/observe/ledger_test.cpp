@@ -8,6 +8,7 @@ namespace {
 
 const Ledger::Service kOrders{"orders", 80, model::Protocol::kTcp};
 const Ledger::Service kCache{"cache", 6379, model::Protocol::kTcp};
+const model::Frontend kFrontend{*base::SocketAddress::parse("240.64.0.1:80"), model::Protocol::kTcp};
 
 struct Books {
   mesh_backend_live live{.opened = 1};
@@ -26,7 +27,7 @@ Books books(std::uint64_t established, std::uint64_t closed, std::uint64_t bytes
 class LedgerTest : public ::testing::Test {
  protected:
   void add(const Ledger::Service* service, std::uint32_t id, const Books& seen, std::uint32_t generation = 1) {
-    ledger_.add(service, id, generation, seen.live, seen.outcomes);
+    ledger_.add(service, kFrontend, id, generation, seen.live, seen.outcomes);
   }
   /// One look at some backends of orders: ids 1, 2, ...
   void look(const std::vector<Books>& backends) {
@@ -99,6 +100,30 @@ TEST_F(LedgerTest, latencies_under_an_id_are_those_of_its_present_service) {
   ledger_.end();
   EXPECT_EQ(ledger_.of(kCache).latency[10], 3U);
   EXPECT_EQ(ledger_.of(kCache).latency[11], 2U);
+}
+
+TEST_F(LedgerTest, a_service_keeps_its_sums_when_all_its_endpoints_are_replaced) {
+  look({books(40, 40, 0), books(20, 20, 0)});
+  ledger_.begin();
+  ledger_.meet(kOrders);
+  ledger_.meet(kFrontend);
+  add(&kOrders, 3, {.live = {}, .outcomes = {}});
+  ledger_.end();
+  EXPECT_EQ(ledger_.of(kOrders).established, 60U);
+  EXPECT_EQ(ledger_.of(kFrontend).established, 60U);
+  ledger_.begin();
+  ledger_.end();
+  EXPECT_EQ(ledger_.of(kFrontend), Experience{}) << "the service is gone";
+}
+
+TEST_F(LedgerTest, an_address_has_what_was_there_before_anybody_owned_it) {
+  ledger_.begin();
+  add(nullptr, 1, books(100, 90, 5000));
+  ledger_.end();
+  look({books(103, 91, 5100)});
+  EXPECT_EQ(ledger_.of(kOrders).established, 3U);
+  EXPECT_EQ(ledger_.of(kFrontend).established, 103U);
+  EXPECT_EQ(ledger_.of(kFrontend).bytes_out, 5100U);
 }
 
 TEST_F(LedgerTest, idle_backends_cost_no_memory) {
