@@ -65,6 +65,12 @@ base::Result<std::unique_ptr<Agent>> Agent::make(StartConfig start, Signals sign
   agent->notifier_ = MESH_TRY(base::ServiceNotifier::from_environment());
   if (auto made = agent->make_parts(); !made) {
     agent->canary_.reset();  // its process is in our cgroup
+    // The kernel is left as it was found; what an earlier agent left there goes on.
+    if (agent->datapath_ && agent->datapath_->start_kind() == datapath::StartKind::kFresh) {
+      if (const auto undone = agent->datapath_->detach(); !undone) {
+        base::log::warn("what this start attached is still in the kernel", {{"err", undone.error()}});
+      }
+    }
     if (!agent->own_cgroup_.folder.empty()) datapath::leave_own_cgroup(agent->own_cgroup_);
     return std::unexpected(std::move(made).error());
   }

@@ -180,8 +180,12 @@ int command_status(const CommandOptions& options) {
   if (options.json) {
     print_json(status);
   } else {
-    std::printf("agent down; the kernel tables of %s were last applied %s by meshd %s\n", status.bpffs.c_str(),
-                status.apply.last_apply_at.c_str(), status.version.c_str());
+    if (status.apply.last_apply_at.empty()) {
+      std::printf("agent down; nothing was applied yet to the kernel tables of %s\n", status.bpffs.c_str());
+    } else {
+      std::printf("agent down; the kernel tables of %s were last applied %s by meshd %s\n", status.bpffs.c_str(),
+                  status.apply.last_apply_at.c_str(), status.version.c_str());
+    }
     for (const auto& hook : status.hooks)
       std::printf("%s %s: %s\n", hook.cgroup.c_str(), hook.hook.c_str(),
                   hook.effective.value_or(false) ? "effective" : "NOT EFFECTIVE");
