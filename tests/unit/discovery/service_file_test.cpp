@@ -27,7 +27,7 @@ TEST(ServiceFile, errors_in_json_have_line_column_key_and_remedy) {
       "/s.json:3:64: services[0].endpoints[1].adress: unknown key in an endpoint; did you mean 'address'?\n"
       "/s.json:3:63: services[0].endpoints[1]: the key 'address' is missing\n"
       "/s.json:4:45: services[1].weight: unknown key in a service; use one of: name, address, protocol, endpoints, "
-      "file, balance, hash_key, affinity_timeout, panic_threshold, prefer, prefer_threshold, slow_start, feedback, "
+      "balance, hash_key, affinity_timeout, panic_threshold, prefer, prefer_threshold, slow_start, feedback, "
       "maglev_size, ejection, tls, probe, drain_timeout, on_down, reset_after, max_connection_age\n"
       "/s.json:4:60: services[1].file: is for services in meshd.yaml; list the endpoints here\n");
 }
